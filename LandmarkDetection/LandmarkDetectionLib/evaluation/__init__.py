@@ -1,0 +1,1 @@
+"""How good the landmarks are: metrics, click simulation and a report."""

@@ -1,0 +1,161 @@
+"""Model bundles: a folder with ``model.json``, safetensors and the hash of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from ..errors import BundleError, LandmarkDetectionError
+from ..landmarks import LandmarkSchema
+from ..preprocessing.plan import Plan
+from ..priors.shape import ShapePrior
+
+FORMAT = 1
+MODEL_FILE = "model.json"
+BUNDLED_MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a detector: networks of one architecture, whose heatmaps are averaged, and their input.
+
+    ``network`` holds the arguments of the architecture, ``weights`` one file for each member.
+    """
+
+    network: Mapping
+    weights: tuple[str, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns network output into statements; each value comes from films kept out of training.
+
+    Attributes:
+        presence_threshold: logit of the region stage from which the anatomy counts as present.
+        temperature: of the heatmaps, for covariances and expected errors; the decoded points do not depend on it.
+        error_scale: factor from the heatmaps' expected radial error to the mean error seen.
+        review_threshold: expected error above which a landmark is to be reviewed, as a share of the centroid size.
+    """
+
+    presence_threshold: float
+    temperature: float
+    error_scale: float
+    review_threshold: float
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model as it is stored: everything a detector needs, and everything a user should know about it."""
+
+    folder: Path
+    name: str
+    version: str
+    title: str
+    description: str
+    licence: str
+    terms: str
+    schema: LandmarkSchema
+    mirrored_side: str | None
+    stages: Mapping[str, Stage]
+    calibration: Calibration
+    prior: ShapePrior
+    figures: Mapping
+    training: Mapping
+    sha256: str
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Bundle:
+        """Read and check a bundle.
+
+        Raises:
+            BundleError: a file is missing, was altered, or does not say what it must.
+        """
+        folder = Path(folder)
+        raw = read_bytes(folder / MODEL_FILE)
+        try:
+            model = json.loads(raw)
+            if model["format"] != FORMAT:
+                raise BundleError(f"The model '{folder.name}' has format {model['format']}; this version reads {FORMAT}.")
+            for name, expected in model["sha256"].items():
+                check_hash(folder / name, expected)
+            stages = {name: read_stage(stage, model["sha256"]) for name, stage in model["stages"].items()}
+            return cls(
+                folder=folder,
+                **{key: model[key] for key in ("name", "version", "title", "description", "licence", "terms")},
+                schema=LandmarkSchema.from_dict(model["schema"]),
+                mirrored_side=model["mirrored_side"],
+                stages=stages,
+                calibration=Calibration(**model["calibration"]),
+                prior=ShapePrior.from_tensors(load_file(folder / model["prior"])),
+                figures=model["figures"],
+                training=model["training"],
+                sha256=hashlib.sha256(raw).hexdigest(),
+            )
+        except BundleError:
+            raise
+        except (LandmarkDetectionError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"The model '{folder.name}' is damaged ({error}); install it again.") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a file of a bundle."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"The file '{path.name}' of the model '{path.parent.name}' cannot be read; install the model again."
+        ) from error
+
+
+def check_hash(path: Path, expected: str) -> None:
+    """Refuse a file that is not the one that was published."""
+    if path.parent.resolve() != path.resolve().parent:
+        raise BundleError(f"The model '{path.parent.name}' refers to a file outside its folder; install it again.")
+    if hashlib.sha256(read_bytes(path)).hexdigest() != expected:
+        raise BundleError(f"The file '{path.name}' of the model '{path.parent.name}' was altered; install the model again.")
+
+
+def read_stage(stage: Mapping, hashes: Mapping) -> Stage:
+    """A stage whose weights all have a hash."""
+    unchecked = [name for name in stage["weights"] if name not in hashes]
+    if unchecked:
+        raise BundleError(f"The weights {', '.join(unchecked)} have no hash in {MODEL_FILE}; install the model again.")
+    return Stage(stage["network"], tuple(stage["weights"]), Plan.from_dict(stage["plan"]))
+
+
+def user_models() -> Path:
+    """Where a user's own models lie."""
+    if "LANDMARK_MODELS" in os.environ:
+        return Path(os.environ["LANDMARK_MODELS"])
+    cache = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "LandmarkDetection" / "models"
+
+
+def list_bundles() -> dict[str, Path]:
+    """Folder of every model that can be found, by name; a user's own model comes before a bundled one."""
+    found: dict[str, Path] = {}
+    for root in (BUNDLED_MODELS, user_models()):
+        if root.is_dir():
+            found |= {path.parent.name: path.parent for path in sorted(root.glob(f"*/{MODEL_FILE}"))}
+    return found
+
+
+def find_bundle(name: str | Path) -> Bundle:
+    """The bundle of a name, or of a folder.
+
+    Raises:
+        BundleError: there is none, or it is damaged.
+    """
+    if (Path(name) / MODEL_FILE).is_file():
+        return Bundle.load(name)
+    known = list_bundles()
+    if str(name) not in known:
+        raise BundleError(f"There is no model '{name}'; choose one of: {', '.join(known) or 'none is installed'}.")
+    return Bundle.load(known[str(name)])

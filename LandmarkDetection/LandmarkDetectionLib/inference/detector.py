@@ -1,0 +1,195 @@
+"""One click: from an image to named landmarks with expected errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import Cancelled, NotThisAnatomyError, SideError
+from ..geometry import Frame
+from ..heatmaps import covariance, expected_radial_error, local_expectation, log_probabilities
+from ..images import Image, check_image, require_film
+from ..landmarks import LandmarkSet
+from ..preprocessing.crop import centroid_size, crop_about
+from ..preprocessing.intensity import normalise
+from ..preprocessing.resample import sample
+from .bundle import Bundle
+from .detection import Detection, Heatmaps
+from .device import choose_device
+from .networks import Ensemble, mixture
+from .region import Candidate, RegionStage, Side, physical_points
+
+Progress = Callable[[float, str], None]
+
+
+class Detector:
+    """The stages of a bundle on one device.
+
+    Attributes:
+        device: ``"cpu"`` or ``"cuda"``, the one that is really used.
+        device_reason: a sentence that says why.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "auto") -> None:
+        self.bundle = bundle
+        chosen, self.device_reason = choose_device(device)
+        self.device = chosen.type
+        self.region = RegionStage(Ensemble(bundle, bundle.stages["region"], chosen), bundle.mirrored_side)
+        self.landmarks = Ensemble(bundle, bundle.stages["landmarks"], chosen)
+
+    def detect(
+        self,
+        image: Image,
+        side: Literal["auto", "left", "right"] = "auto",
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        force: bool = False,
+    ) -> Detection:
+        """Find the landmarks of one film.
+
+        Args:
+            image: a film; its arrays are read, never changed.
+            side: of the body; ``auto`` takes the side that the film shows.
+            progress: told the share done and what is being done.
+            cancelled: asked between the networks.
+            force: go on although the film does not look like the anatomy, or like the side that was declared.
+
+        Raises:
+            ImageError: nothing can be found on such an image.
+            NotThisAnatomyError: the film does not show the anatomy.
+            SideError: the declared side contradicts the film.
+            Cancelled: ``cancelled`` said so.
+        """
+        progress = progress or (lambda share, what: None)
+        cancelled = cancelled or (lambda: False)
+        require_film(image)
+        check_image(image)
+        progress(0.05, f"Looking for the {self.bundle.schema.title}")
+        candidates = self.region.candidates(image, cancelled)
+        chosen, notes = self.choose(image, candidates, side, force)
+        progress(0.4, "Finding the landmarks")
+        heatmaps, window = self.locate(image, chosen, cancelled)
+        progress(0.95, "Estimating the errors")
+        return self.describe(image, candidates, chosen, heatmaps, window, notes)
+
+    def choose(
+        self, image: Image, candidates: dict[Side, Candidate], side: str, force: bool
+    ) -> tuple[Candidate, tuple[str, ...]]:
+        """The candidate to go on with, and what the user should know about the choice."""
+        threshold = self.bundle.calibration.presence_threshold
+        best = max(candidates.values(), key=lambda candidate: candidate.presence)
+        if best.presence < threshold and not force:
+            raise NotThisAnatomyError(
+                f"'{image.name}' does not look like the film this model reads ({self.bundle.title}); "
+                "choose another image or another model."
+            )
+        if side == "auto":
+            return best, side_notes(image, best.side)
+        declared = candidates[side]
+        if declared.presence < threshold <= best.presence and not force:
+            raise SideError(
+                f"'{image.name}' shows a {best.side} knee, but the declared side is {side}; "
+                f"choose {best.side} or auto, or check whether the film is mirrored."
+            )
+        return declared, side_notes(image, declared.side)
+
+    def locate(self, image: Image, chosen: Candidate, cancelled: Callable[[], bool]) -> tuple[Tensor, Frame]:
+        """Log-probabilities ``(n, h, w)`` and the window they belong to, re-centred once on what was found."""
+        plan = self.landmarks.plan
+        points = chosen.points
+        for last in (False, True):
+            width = plan.extent * centroid_size(points)
+            mirrored = chosen.side == self.bundle.mirrored_side
+            window = crop_about(image.frame, points.mean(axis=0), width, plan.size, mirrored)
+            inputs = normalise(sample(image, window), plan.percentiles)
+            members = self.landmarks.logits(inputs[None], cancelled)
+            heatmaps = mixture([log_probabilities(logits[0]) for logits in members])
+            if not last:
+                points = physical_points(local_expectation(heatmaps), self.landmarks.stride, window)
+        if cancelled():
+            raise Cancelled("The detection was cancelled.")
+        return heatmaps, window
+
+    def describe(
+        self,
+        image: Image,
+        candidates: dict[Side, Candidate],
+        chosen: Candidate,
+        heatmaps: Tensor,
+        window: Frame,
+        notes: tuple[str, ...],
+    ) -> Detection:
+        """Landmarks in the frame of the image, with what the heatmaps and the shape say about them."""
+        bundle = self.bundle
+        tempered = heatmaps / bundle.calibration.temperature
+        grid = window.resampled(size=heatmaps.shape[:0:-1])
+        prior = bundle.prior if chosen.side != bundle.mirrored_side else bundle.prior.mirrored()
+        landmarks, threshold = self.landmark_set(image, heatmaps, tempered, grid)
+        isotropic = landmarks.positions * image.frame.spacing
+        complete = np.isfinite(isotropic).all()
+        others = [c.presence for c in candidates.values() if c.side != chosen.side]
+        return Detection(
+            bundle_name=bundle.name,
+            bundle_version=bundle.version,
+            bundle_sha256=bundle.sha256,
+            image_name=image.name,
+            landmarks=landmarks,
+            side=chosen.side,
+            side_probability=sigmoid(chosen.presence - max(others)),
+            presence=sigmoid(chosen.presence),
+            prior=prior,
+            heatmaps=Heatmaps(tempered.numpy(), grid),
+            notes=image.notes + notes,
+            plausibility=prior.plausibility(isotropic) if complete else 0.0,
+            review_threshold=threshold,
+        )
+
+    def landmark_set(
+        self, image: Image, heatmaps: Tensor, tempered: Tensor, grid: Frame
+    ) -> tuple[LandmarkSet, float]:
+        """Decoded points with covariances and expected errors in index units, and the review threshold in the same."""
+        cells = local_expectation(heatmaps)
+        affine = grid.index_map(image.frame)
+        matrix = affine[:, :-1]
+        positions = cells.double().numpy() @ matrix.T + affine[:, -1]
+        covariances = matrix @ covariance(tempered, cells).double().numpy() @ matrix.T
+        calibration = self.bundle.calibration
+        cell = float(np.sqrt(abs(np.linalg.det(matrix))))
+        errors = calibration.error_scale * cell * expected_radial_error(tempered, cells).double().numpy()
+        threshold = calibration.review_threshold * centroid_size(positions)
+        outside = outside_by(positions, image.frame) > np.maximum(1.0, errors)
+        statuses = np.where(outside, "absent", np.where(errors > threshold, "review", "predicted"))
+        positions[outside] = np.nan
+        source = f"{self.bundle.name} {self.bundle.version}"
+        landmarks = LandmarkSet(
+            schema=self.bundle.schema,
+            frame=image.frame,
+            positions=positions,
+            covariances=covariances,
+            expected_errors=errors,
+            statuses=tuple(statuses.tolist()),
+            sources=(source,) * len(positions),
+        )
+        return landmarks, threshold
+
+
+def sigmoid(logit: float) -> float:
+    """Probability of a logit."""
+    return float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64)))
+
+
+def outside_by(positions: np.ndarray, frame: Frame) -> np.ndarray:
+    """How far points ``(n, d)`` lie outside the pixels of an image, in index units; 0 inside."""
+    last = np.asarray(frame.size) - 0.5
+    return np.maximum(np.maximum(-0.5 - positions, positions - last), 0).max(axis=1)
+
+
+def side_notes(image: Image, side: Side) -> tuple[str, ...]:
+    """A sentence where the file declares another side than the film shows."""
+    if image.view_side in (None, side):
+        return ()
+    return (f"The file says {image.view_side}, but the film was read as a {side} knee; check for a mirrored film.",)

@@ -1,0 +1,74 @@
+"""The region stage: is the anatomy in the image, where, how large, and of which side of the body?
+
+A side is a hypothesis about the orientation of the film. The film and its mirror image are both shown to networks that
+know one orientation only, and each answers how present the anatomy is and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..geometry import Frame
+from ..heatmaps import cell_to_index, local_expectation, log_probabilities
+from ..images import Image
+from ..preprocessing.crop import centroid_size, crop_about, whole_film
+from ..preprocessing.intensity import normalise
+from ..preprocessing.resample import sample
+from .networks import Ensemble, mixture
+
+Side = Literal["left", "right"]
+SIDES: tuple[Side, Side] = ("right", "left")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The anatomy as one hypothesis sees it: coarse landmarks ``(n, 3)`` in LPS and the logit of its presence."""
+
+    side: Side
+    points: np.ndarray
+    presence: float
+
+
+def physical_points(cells: Tensor, stride: int, window: Frame) -> np.ndarray:
+    """LPS positions of heatmap cells ``(n, 2)`` of a network that saw ``window``."""
+    return window.to_physical(cell_to_index(cells, stride).double().numpy())
+
+
+class RegionStage:
+    """Finds a candidate for each side, first in the whole film, then once more in a window about it."""
+
+    def __init__(self, ensemble: Ensemble, mirrored_side: Side) -> None:
+        self.ensemble = ensemble
+        self.plan = ensemble.plan
+        self.mirrored_side = mirrored_side
+
+    def candidates(self, image: Image, cancelled: Callable[[], bool]) -> dict[Side, Candidate]:
+        """One candidate for each side of the body."""
+        windows = {}
+        for side in SIDES:
+            mirrored = side == self.mirrored_side
+            windows[side] = whole_film(image.array, image.frame, self.plan.size, self.plan.crop, mirrored)
+        found = self.look(image, windows, cancelled)
+        for side, candidate in found.items():
+            width = self.plan.extent * centroid_size(candidate.points)
+            centre = candidate.points.mean(axis=0)
+            windows[side] = crop_about(image.frame, centre, width, self.plan.size, side == self.mirrored_side)
+        return self.look(image, windows, cancelled)
+
+    def look(self, image: Image, windows: dict[Side, Frame], cancelled: Callable[[], bool]) -> dict[Side, Candidate]:
+        """What the networks say of one window for each side."""
+        inputs = np.stack([normalise(sample(image, window), self.plan.percentiles) for window in windows.values()])
+        members = self.ensemble.logits(inputs, cancelled)
+        presence = torch.stack([logits[:, -1].flatten(1).amax(dim=1) for logits in members]).mean(dim=0)
+        heatmaps = mixture([log_probabilities(logits[:, :-1]) for logits in members])
+        cells = local_expectation(heatmaps)
+        return {
+            side: Candidate(side, physical_points(cells[row], self.ensemble.stride, window), float(presence[row]))
+            for row, (side, window) in enumerate(windows.items())
+        }

@@ -1,0 +1,179 @@
+"""A `LandmarkSet` as one fiducial node: written in place, read back exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+
+from ..landmarks import LandmarkSet
+from .placement import Placement
+
+VOLUME_ROLE = "LandmarkDetection.inputVolume"
+MODEL_ATTRIBUTE = "LandmarkDetection.model"
+VERSION_ATTRIBUTE = "LandmarkDetection.modelVersion"
+HASH_ATTRIBUTE = "LandmarkDetection.modelSha256"
+SIDE_ATTRIBUTE = "LandmarkDetection.side"
+SIDE_PROBABILITY_ATTRIBUTE = "LandmarkDetection.sideProbability"
+
+ERROR_MEASUREMENT = "expectedError"
+COVARIANCE_TERMS = {"RR": (0, 0), "RA": (0, 1), "RS": (0, 2), "AA": (1, 1), "AS": (1, 2), "SS": (2, 2)}
+NOT_AVAILABLE = -1.0  # NaN is not JSON: a file that holds it is refused by strict readers
+
+STATUS_WORDS = {"predicted": "predicted", "moved": "placed by the user", "review": "predicted, please review"}
+
+
+def create_markups(volume, detection, placement: Placement, name: str | None = None):
+    """Add a fiducial node for a detection, beside and under the transform of its volume.
+
+    Args:
+        volume: the volume node that was searched.
+        detection: an `inference.detector.Detection`.
+        placement: the grid of the image in the scene.
+        name: name of the node; by default the volume's name with " landmarks".
+
+    Returns:
+        The vtkMRMLMarkupsFiducialNode, with a fixed number of points in the order of the schema.
+    """
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name or f"{volume.GetName()} landmarks")
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetUseGlyphScale(True)
+    display.SetGlyphScale(1.5)
+    display.SetTextScale(2.5)
+    write_detection(node, volume, detection, placement)
+    return node
+
+
+def write_detection(node, volume, detection, placement: Placement) -> None:
+    """Write a new detection into an existing fiducial node: provenance, place and points."""
+    with slicer.util.NodeModify(node):
+        attributes = {
+            MODEL_ATTRIBUTE: detection.bundle_name,
+            VERSION_ATTRIBUTE: detection.bundle_version,
+            HASH_ATTRIBUTE: detection.bundle_sha256,
+            SIDE_ATTRIBUTE: detection.side,
+            SIDE_PROBABILITY_ATTRIBUTE: f"{detection.side_probability:.4f}",
+        }
+        for key, value in attributes.items():
+            node.SetAttribute(key, str(value))
+        attach_to_volume(node, volume)
+        write_landmarks(node, detection.landmarks, placement)
+
+
+def attach_to_volume(node, volume) -> None:
+    """Refer to the volume, and lie under its parent transform, linear or not."""
+    node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID())
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+
+
+def input_volume(node):
+    """The volume node of a detection, or None when it is no longer in the scene."""
+    return node.GetNodeReference(VOLUME_ROLE)
+
+
+def write_landmarks(node, landmarks: LandmarkSet, placement: Placement, held: int | None = None) -> None:
+    """Write positions, labels, descriptions, states and measurements in one modification of the node.
+
+    Absent landmarks become *missing*; landmarks without a position that are not absent become *undefined*. A point is
+    *selected* unless it is to be reviewed. The point in row `held` is under the user's mouse and is not moved.
+    """
+    with slicer.util.NodeModify(node):
+        _set_number_of_points(node, len(landmarks.schema.landmarks))
+        local = placement.to_local(landmarks.positions)
+        descriptions = point_descriptions(landmarks)
+        for row, landmark in enumerate(landmarks.schema.landmarks):
+            if row != held:
+                _write_position(node, row, local[row], landmarks.statuses[row])
+            node.SetNthControlPointLabel(row, landmark.abbreviation or landmark.id)
+            node.SetNthControlPointDescription(row, descriptions[row])
+            node.SetNthControlPointSelected(row, landmarks.statuses[row] != "review")
+        _write_measurements(node, landmarks, placement)
+
+
+def _set_number_of_points(node, count: int) -> None:
+    if node.GetNumberOfControlPoints() == count and node.GetFixedNumberOfControlPoints():
+        return
+    node.SetFixedNumberOfControlPoints(False)
+    node.RemoveAllControlPoints()
+    for _ in range(count):
+        node.AddControlPoint(0.0, 0.0, 0.0)
+    # Per-point arrays are not shrunk when a point is removed, so points can be unset but not removed.
+    node.SetFixedNumberOfControlPoints(True)
+
+
+def _write_position(node, row: int, local: np.ndarray, status: str) -> None:
+    if status == "absent":
+        if node.GetNthControlPointPositionStatus(row) != node.PositionMissing:
+            node.SetNthControlPointPositionMissing(row)
+    elif not np.isfinite(local).all():
+        if node.GetNthControlPointPositionStatus(row) != node.PositionUndefined:
+            node.UnsetNthControlPointPosition(row)
+    else:
+        node.SetNthControlPointPosition(row, *local)
+
+
+def point_descriptions(landmarks: LandmarkSet) -> list[str]:
+    """What a person reads beside each point, for example "1.2 mm expected error, predicted"; px without spacing."""
+    millimeters = landmarks.expected_errors_mm()
+    errors = landmarks.expected_errors if millimeters is None else millimeters
+    unit = "px" if millimeters is None else "mm"
+    words = []
+    for status, error, position in zip(landmarks.statuses, errors, landmarks.positions, strict=True):
+        if status == "absent":
+            words.append("absent")
+        elif not np.isfinite(position).all():
+            words.append("not found")
+        elif status == "moved":
+            words.append(STATUS_WORDS[status])
+        else:
+            words.append(f"{error:.1f} {unit} expected error, {STATUS_WORDS[status]}")
+    return words
+
+
+def _write_measurements(node, landmarks: LandmarkSet, placement: Placement) -> None:
+    """Expected errors (mm or px) and the covariance terms in the coordinates of the node."""
+    millimeters = landmarks.expected_errors_mm()
+    errors = landmarks.expected_errors if millimeters is None else millimeters
+    placed = np.isfinite(landmarks.positions).all(axis=1)
+    errors = np.where(placed & np.isfinite(errors), errors, NOT_AVAILABLE)
+    _write_measurement(node, ERROR_MEASUREMENT, errors, "px" if millimeters is None else "mm")
+    covariances = placement.covariances_to_local(landmarks.covariances)
+    usable = placed & np.isfinite(covariances).all(axis=(1, 2))
+    for term, (row, column) in COVARIANCE_TERMS.items():
+        _write_measurement(node, f"covariance{term}", np.where(usable, covariances[:, row, column], 0.0), "mm2")
+
+
+def _write_measurement(node, name: str, values: np.ndarray, unit: str) -> None:
+    measurement = node.GetMeasurement(name)
+    if measurement is None:
+        measurement = slicer.vtkMRMLStaticMeasurement()
+        measurement.SetName(name)
+        node.AddMeasurement(measurement)
+    array = vtk.vtkDoubleArray()
+    array.SetName(name)
+    array.SetNumberOfTuples(len(values))
+    for row, value in enumerate(values):
+        array.SetValue(row, float(value))
+    measurement.SetUnits(unit)
+    measurement.SetControlPointValues(array)
+
+
+def local_positions(node) -> np.ndarray:
+    """(n, 3) local RAS positions of all points, NaN where a point is undefined, missing or only being placed."""
+    positions = np.full((node.GetNumberOfControlPoints(), 3), np.nan)
+    for row in range(len(positions)):
+        if node.GetNthControlPointPositionStatus(row) == node.PositionDefined:
+            node.GetNthControlPointPosition(row, positions[row])
+    return positions
+
+
+def read_positions(node, placement: Placement) -> np.ndarray:
+    """(n, d) index coordinates of all points, NaN where there is none; a film's points are dropped onto its plane."""
+    return placement.to_index(local_positions(node))
+
+
+def needs_review(node) -> list[bool]:
+    """For each point, whether it waits for a person's review."""
+    return [not node.GetNthControlPointSelected(row) for row in range(node.GetNumberOfControlPoints())]

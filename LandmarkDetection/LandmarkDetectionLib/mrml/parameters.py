@@ -1,0 +1,74 @@
+"""The session in the scene: what a saved scene needs so that work goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+
+import slicer
+import slicer.util
+
+from ..errors import LandmarkDetectionError
+from ..inference.session import Session
+from .markups import input_volume
+from .volumes import placement_of
+
+SESSION_ATTRIBUTE = "LandmarkDetection.session"
+
+
+def save_session(node, session: Session) -> None:
+    """Keep the whole session (points, pins, who set what, history; not the heatmaps) on its markups node."""
+    node.SetAttribute(SESSION_ATTRIBUTE, json.dumps(session.to_dict(), separators=(",", ":")))
+
+
+def has_session(node) -> bool:
+    """Whether a markups node holds landmarks that can be worked on."""
+    return node is not None and bool(node.GetAttribute(SESSION_ATTRIBUTE))
+
+
+def find_results(scene=None) -> list:
+    """All markups nodes in the scene that hold a session, oldest first."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode", scene)
+    return [node for node in nodes if has_session(node)]
+
+
+def restore_session(node) -> Session:
+    """The session kept on a markups node; it works without heatmaps until they are attached.
+
+    Raises:
+        LandmarkDetectionError: the node holds none, or it is damaged, or the image is no longer in the scene.
+    """
+    if not has_session(node):
+        raise LandmarkDetectionError(f"'{node.GetName()}' was not made by Landmark Detection; detect landmarks first.")
+    require_volume(node)
+    try:
+        stored = json.loads(node.GetAttribute(SESSION_ATTRIBUTE))
+    except ValueError as error:
+        raise LandmarkDetectionError(
+            f"The work saved with '{node.GetName()}' is damaged ({error}); detect the landmarks again."
+        ) from error
+    if not isinstance(stored, dict):
+        raise LandmarkDetectionError(f"The work saved with '{node.GetName()}' is damaged; detect the landmarks again.")
+    return Session.from_dict(stored)
+
+
+def require_volume(node):
+    """The volume of a markups node.
+
+    Raises:
+        LandmarkDetectionError: it is no longer in the scene.
+    """
+    volume = input_volume(node)
+    if volume is None or volume.GetImageData() is None:
+        raise LandmarkDetectionError(
+            f"The image of '{node.GetName()}' is no longer in the scene; load it again and detect the landmarks anew."
+        )
+    return volume
+
+
+def restore_placement(node):
+    """The grid on which the points of a restored session lie, from the volume that the node refers to.
+
+    Raises:
+        LandmarkDetectionError: the volume is lost.
+    """
+    return placement_of(require_volume(node))

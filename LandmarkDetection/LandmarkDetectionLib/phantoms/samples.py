@@ -1,0 +1,96 @@
+"""The two sample films kept with the project: `knee-right.dcm` and `knee-left.png`, with their exact landmarks.
+
+`python -m LandmarkDetectionLib.phantoms.samples FOLDER` writes them again. pydicom is needed for writing only.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Picture
+
+from .dataset import table_row, to_gray8, write_table
+from .knee import KneePhantom, make_knee
+
+SPACING = 0.3  # mm at the knee
+MAGNIFICATION = 1.05  # detector to knee
+RIGHT_NAME, LEFT_NAME, TABLE_NAME = "knee-right.dcm", "knee-left.png", "landmarks.csv"
+
+
+def right_knee() -> KneePhantom:
+    """The knee of the DICOM sample."""
+    return make_knee(10, "right", (448, 480), spacing=SPACING, field="wide")
+
+
+def left_knee() -> KneePhantom:
+    """The knee of the PNG sample, whose spacing the file does not tell."""
+    return make_knee(7, "left", (400, 440), field="crop")
+
+
+def write_samples(folder: Path) -> None:
+    """Write both films and `landmarks.csv` into `folder`, which is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    right, left = right_knee(), left_knee()
+    write_dicom(folder / RIGHT_NAME, right)
+    Picture.fromarray(to_gray8(left)).save(folder / LEFT_NAME, optimize=True)
+    rows = [table_row(RIGHT_NAME, "sample", right, "wide"), table_row(LEFT_NAME, "sample", left, "crop")]
+    write_table(folder / TABLE_NAME, rows)
+
+
+def write_dicom(path: Path, phantom: KneePhantom) -> None:
+    """Write the film of one knee as a Digital X-Ray image for presentation; the same film gives the same bytes."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import UID, ExplicitVRLittleEndian
+
+    def identifier(part: str) -> UID:
+        return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'knee phantom {phantom.seed} {phantom.side} {part}').int}")
+
+    film = Dataset()
+    film.file_meta = FileMetaDataset()
+    film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    film.file_meta.ImplementationClassUID = UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, 'knee phantom writer').int}")
+    film.file_meta.ImplementationVersionName = "KNEE_PHANTOM_1"
+    film.SpecificCharacterSet = "ISO_IR 192"
+    film.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1.1.1")
+    film.SOPInstanceUID, film.StudyInstanceUID = identifier("instance"), identifier("study")
+    film.SeriesInstanceUID, film.FrameOfReferenceUID = identifier("series"), identifier("frame")
+    _describe_exam(film, phantom)
+    _describe_pixels(film, phantom)
+    film.save_as(path, enforce_file_format=True)
+
+
+def _describe_exam(film, phantom: KneePhantom) -> None:
+    """Patient, study, series and view."""
+    film.PatientName, film.PatientID = "Phantom^Knee", f"PHANTOM-{phantom.seed}"
+    film.PatientBirthDate = film.PatientSex = ""
+    film.StudyDate, film.StudyTime, film.AccessionNumber, film.ReferringPhysicianName = "", "", "", ""
+    film.StudyID, film.SeriesNumber, film.InstanceNumber = "1", 1, 1
+    film.Modality, film.PresentationIntentType, film.ImageType = "DX", "FOR PRESENTATION", ["DERIVED", "PRIMARY"]
+    film.Manufacturer, film.SeriesDescription = "Knee phantom generator", "Synthetic PA knee"
+    film.BodyPartExamined, film.ViewPosition = "KNEE", "PA"
+    film.ImageLaterality = phantom.side[0].upper()
+    film.PatientOrientation = ["L", "F"]
+    film.AcquisitionDate = film.ContentDate = film.ContentTime = ""
+
+
+def _describe_pixels(film, phantom: KneePhantom) -> None:
+    """Gray values and their size: at the knee (calibrated) and on the detector (magnified)."""
+    film.Rows, film.Columns = phantom.pixels.shape
+    film.SamplesPerPixel, film.PhotometricInterpretation, film.PresentationLUTShape = 1, "MONOCHROME2", "IDENTITY"
+    film.BitsAllocated, film.BitsStored, film.HighBit, film.PixelRepresentation = 16, 12, 11, 0
+    film.PixelSpacing = [f"{phantom.spacing:.4f}"] * 2
+    film.ImagerPixelSpacing = [f"{phantom.spacing * MAGNIFICATION:.4f}"] * 2
+    film.PixelSpacingCalibrationType, film.EstimatedRadiographicMagnificationFactor = "GEOMETRY", f"{MAGNIFICATION:.2f}"
+    film.PixelSpacingCalibrationDescription = "Size at the knee, from the projection geometry"
+    film.PixelIntensityRelationship, film.PixelIntensityRelationshipSign = "LOG", -1
+    film.RescaleIntercept, film.RescaleSlope, film.RescaleType = "0", "1", "US"
+    film.WindowCenter, film.WindowWidth = "2048", "4096"
+    film.LossyImageCompression, film.BurnedInAnnotation = "00", "NO"
+    film.add_new("PixelData", "OW", phantom.pixels.astype(np.dtype("<u2")).tobytes())
+
+
+if __name__ == "__main__":
+    write_samples(Path(sys.argv[1]))

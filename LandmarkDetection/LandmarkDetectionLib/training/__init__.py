@@ -1,0 +1,1 @@
+"""Training: recipes, data, augmentation, losses and one trainer for every network."""

@@ -1,0 +1,222 @@
+"""The pipeline of a film model: teachers, labels for unlabelled films, students, the region stage.
+
+Every network is trained without the subjects of its fold, and no step sees a film of a split other than ``train``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..inference.networks import build_network
+from ..phantoms.dataset import to_gray8
+from ..phantoms.knee import make_knee
+from ..priors.shape import ShapePrior
+from .film_crops import CropGeometry
+from .films import Films, labelled_films, subject_folds, unlabelled_films, unlabelled_named_films
+from .likelihood import LandmarkLikelihood
+from .other_anatomy import read_other_anatomy
+from .pseudo_labels import Gate, pseudo_labels
+from .recipe import Recipe
+from .region import RegionObjective
+from .shapes import ShapeTable, read_shapes
+from .trainer import Schedule, train_network
+from .wide_films import WideGeometry
+
+PHANTOM_SEED = 1000
+"""First seed of the phantoms to train on; the samples that the project keeps have others."""
+
+
+@dataclass
+class FilmModel:
+    """A recipe applied to a data set; every part is trained once and kept below ``out``."""
+
+    recipe: Recipe
+    data: Path
+    out: Path
+    resume: bool = False
+
+    @cached_property
+    def size(self) -> int:
+        return self.recipe["data"]["film_size"]
+
+    @cached_property
+    def films(self) -> Films:
+        """The labelled training films."""
+        return labelled_films(self.data, "train", self.size)
+
+    @cached_property
+    def folds(self) -> np.ndarray:
+        """Fold of each labelled film."""
+        return subject_folds(self.films.subjects, self.recipe.folds, self.recipe.seed)
+
+    @cached_property
+    def shapes(self) -> ShapeTable:
+        return read_shapes(self.data / self.recipe["data"]["shapes"], excluded_splits=("val",))
+
+    @cached_property
+    def named(self) -> Films:
+        """Unlabelled films whose subject and side are known."""
+        return unlabelled_named_films(self.data, self.size)
+
+    @cached_property
+    def nameless(self) -> Films:
+        """Films of which nothing is known, not even whose they are."""
+        return unlabelled_films(self.data / self.recipe["data"]["unlabelled"], len(self.films.points[0]), self.size)
+
+    @cached_property
+    def geometry(self) -> CropGeometry:
+        stage = self.recipe["landmarks"]
+        return CropGeometry(tuple(stage["plan"]["size"]), stage["plan"]["extent"], **stage["geometry"])
+
+    def subjects_of(self, fold: int) -> set[str]:
+        """Subjects that the networks of a fold must not see."""
+        return {subject for subject, k in zip(self.films.subjects, self.folds, strict=True) if k == fold}
+
+    def prior(self, kept_out: Iterable[str] = ()) -> ShapePrior:
+        """Shape prior from all shapes but those of some subjects."""
+        table = self.shapes.without_subjects(kept_out)
+        return ShapePrior.fit(table.shapes, groups=table.subjects)
+
+    def phantoms(self, field: str, count: int) -> Films:
+        """Phantom films in the orientation of a right knee, landmarks with them; of two knees, the right one's."""
+        drawn = [make_knee(PHANTOM_SEED + n, "right", (self.size, self.size), field=field) for n in range(count)]
+        images = torch.stack([torch.from_numpy(to_gray8(phantom))[None] for phantom in drawn])
+        points = torch.tensor(np.stack([phantom.landmarks["right"] for phantom in drawn]), dtype=torch.float32)
+        names = tuple(f"phantom {PHANTOM_SEED + n}" for n in range(count))
+        return Films(images, points, names, names, ("train",) * count, ("right",) * count)
+
+    @cached_property
+    def phantom_crops(self) -> Films:
+        return self.phantoms("crop", self.recipe["data"]["phantom_crops"])
+
+    @cached_property
+    def phantom_wide(self) -> Films:
+        half = self.recipe["data"]["phantom_wide"] // 2
+        return join([self.phantoms("wide", half), self.phantoms("bilateral", half)])
+
+    def train(self) -> None:
+        """Everything, in order."""
+        for fold in range(self.recipe.folds):
+            self.teacher(fold)
+        for fold in range(self.recipe.folds):
+            self.student(fold)
+        for fold in range(self.recipe["region"]["folds"]):
+            self.region(fold)
+        self.region(None)
+
+    def landmark_network(self, weights: Path | None = None) -> nn.Module:
+        """A landmark network, new or with weights."""
+        network = build_network(self.recipe["landmarks"]["network"])
+        if weights is not None:
+            network.load_state_dict(load_file(weights))
+        return network.to(memory_format=torch.channels_last)
+
+    def teacher(self, fold: int) -> float:
+        """Train a fold's network on labelled films alone."""
+        torch.manual_seed(self.recipe.seed + fold)
+        return self.landmark_training("teacher", fold, self.landmark_network(), [(self.films_without(fold), 1.0)])
+
+    def student(self, fold: int) -> float:
+        """Go on from the teacher with the films that it labelled, and phantoms."""
+        teacher = self.landmark_network(self.out / "teacher" / f"fold{fold}" / "weights.safetensors").eval()
+        shares = self.recipe["landmarks"]["shares"]
+        sources = [
+            (self.films_without(fold), shares["labelled"]),
+            (self.labels_of(teacher, fold), shares["unlabelled"]),
+            (self.phantom_crops, shares["phantoms"]),
+        ]
+        return self.landmark_training("student", fold, teacher, sources)
+
+    def films_without(self, fold: int) -> Films:
+        """Labelled films of the other folds."""
+        return self.films.select(self.folds != fold)
+
+    def landmark_training(
+        self, step: str, fold: int, network: nn.Module, sources: list[tuple[Films, float]]
+    ) -> float:
+        """Train one landmark network; returns the mean error on the films of its fold."""
+        schedule = Schedule(**self.recipe["landmarks"][step])
+        shapes = self.shapes.without_subjects(self.subjects_of(fold)).shapes
+        objective = LandmarkLikelihood(
+            sources=sources,
+            kept_out=self.films.select(self.folds == fold),
+            shapes=torch.tensor(shapes, dtype=torch.float32),
+            geometry=self.geometry,
+            batch=schedule.batch,
+            stride=network.stride,
+        )
+        folder = self.out / step / f"fold{fold}"
+        return train_network(network, objective, schedule, folder, self.recipe.seed + fold, self.resume)
+
+    def labels_of(self, teacher: nn.Module, fold: int) -> Films:
+        """Unlabelled films with the landmarks of a teacher, without the subjects of its fold."""
+        kept_out = self.subjects_of(fold)
+        named = self.named.select([subject not in kept_out for subject in self.named.subjects])
+        gate = Gate(**self.recipe["landmarks"]["gate"])
+        typical = self.films_without(fold).points.mean(0)
+        prior = self.prior(kept_out)
+        labelled = [
+            pseudo_labels(teacher, films, typical, prior, self.geometry, teacher.stride, gate)
+            for films in (named, self.nameless)
+        ]
+        return join(labelled)
+
+    def region(self, fold: int | None) -> float:
+        """Train the region stage without the named films of a fold, or on all (None)."""
+        stage = self.recipe["region"]
+        films = self.named_with_landmarks
+        schedule = Schedule(**stage["schedule"])
+        chosen = subject_folds(films.subjects, stage["folds"], self.recipe.seed)
+        torch.manual_seed(self.recipe.seed)
+        network = build_network(stage["network"]).to(memory_format=torch.channels_last)
+        objective = RegionObjective(
+            films=films if fold is None else films.select(chosen != fold),
+            wide=self.phantom_wide,
+            others=self.other_anatomy,
+            kept_out=films.select(chosen == (fold or 0)),
+            geometry=WideGeometry(**stage["geometry"]),
+            batch=schedule.batch,
+            stride=network.stride,
+        )
+        folder = self.out / "region" / ("all" if fold is None else f"fold{fold}")
+        return train_network(network, objective, schedule, folder, self.recipe.seed, self.resume)
+
+    @cached_property
+    def other_anatomy(self) -> Tensor:
+        folders = [self.data / folder for folder in self.recipe["data"]["other_anatomy"]]
+        return read_other_anatomy(folders, self.size)
+
+    @cached_property
+    def named_with_landmarks(self) -> Films:
+        """All named films: labelled ones, and the others with the mean landmarks of all teachers, gated or not.
+
+        The region stage needs landmarks to a few pixels only, so every film serves, and none is lost for the side.
+        """
+        gate = replace(Gate(**self.recipe["landmarks"]["gate"]), spread=np.inf, distance=np.inf)
+        found = []
+        for fold in range(self.recipe.folds):
+            teacher = self.landmark_network(self.out / "teacher" / f"fold{fold}" / "weights.safetensors").eval()
+            typical = self.films.points.mean(0)
+            labels = pseudo_labels(teacher, self.named, typical, self.prior(), self.geometry, teacher.stride, gate)
+            found.append(labels.points)
+        return join([self.films, self.named.with_points(torch.stack(found).mean(0))])
+
+
+def join(parts: list[Films]) -> Films:
+    """Films of several sources as one."""
+    return Films(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.points for part in parts]),
+        *(
+            sum((getattr(part, field) for part in parts), start=())
+            for field in ("names", "subjects", "splits", "sides")
+        ),
+    )

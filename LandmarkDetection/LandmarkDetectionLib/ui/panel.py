@@ -1,0 +1,275 @@
+"""The panel: what its buttons and its table do. The module's widget owns the life cycle, the logic does the work."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import slicer
+from slicer.i18n import tr as _
+
+from ..errors import Cancelled, LandmarkDetectionError
+from ..inference.worker import Job, close_shared_worker
+from ..mrml.detecting import reusable_node, summary
+from ..mrml.following import FOLLOWING, Listener
+from . import terms
+from .landmark_table import LandmarkTable, rows
+from .worker import JobPoller
+
+
+class Panel:
+    """Connects the widgets of the .ui file with the logic.
+
+    Args:
+        ui: the widgets by name (`slicer.util.childWidgetVariables`).
+        logic: the module's logic.
+        parameters: returns the parameter node, or None while there is none.
+    """
+
+    def __init__(self, ui, logic, parameters: Callable[[], object | None]) -> None:
+        self.ui = ui
+        self.logic = logic
+        self._parameters = parameters
+        self._poller = JobPoller(self._show_progress, self._job_over)
+        self.table = LandmarkTable(ui.landmarkTable, self._row_clicked)
+        self._listener = Listener(self._followed, self._failed)
+        FOLLOWING.listeners.append(self._listener)
+        for button, action in (
+            (ui.applyButton, self.apply_or_cancel),
+            (ui.undoButton, self.undo),
+            (ui.redoButton, self.redo),
+            (ui.releaseButton, self.release_selected),
+            (ui.absentButton, self.mark_selected_absent),
+            (ui.nextButton, self.show_next),
+            (ui.termsButton, self.ask_terms_again),
+        ):
+            button.connect("clicked()", action)
+
+    def close(self) -> None:
+        """Follow nothing and end the worker thread; call it before the widgets are deleted."""
+        self._poller.stop()
+        self.logic.cancel()
+        FOLLOWING.listeners.remove(self._listener)
+        FOLLOWING.end_all()
+        close_shared_worker()
+
+    # What the user is told
+
+    def say(self, sentence: str) -> None:
+        """Show one sentence in the status line."""
+        self.ui.statusLabel.setText(sentence)
+
+    @contextmanager
+    def _told_to_user(self) -> Iterator[None]:
+        """Errors that the user can act on become the status line; others are logged and, in tests, raised."""
+        try:
+            yield
+        except LandmarkDetectionError as error:
+            self.say(str(error))
+        except Exception as error:
+            logging.exception("Landmark Detection: unexpected error")
+            sentence = _("Something unexpected happened ({error}); the application log has the details.")
+            self.say(sentence.format(error=error))
+            if slicer.app.testingEnabled():
+                raise
+
+    # Apply and Cancel
+
+    @property
+    def busy(self) -> bool:
+        """Whether a detection is on its way."""
+        return self._poller.watching
+
+    def apply_or_cancel(self) -> None:
+        """Start a detection, or cancel the one that runs."""
+        with self._told_to_user():
+            if self.busy:
+                self.logic.cancel()
+                self._stop_waiting(_("Cancelled."))
+            else:
+                self._start()
+
+    def _start(self) -> None:
+        parameters = self._parameters()
+        self.say(_("Preparing..."))
+        self.logic.ensureDependencies()
+        if not terms.ask_once(self.logic.bundle(parameters.model)):
+            self.say(_("The terms of the model were not accepted, so it was not used."))
+            return
+        job = self.logic.detect(
+            parameters.inputVolume,
+            parameters.model,
+            device=parameters.device.value,
+            side=parameters.side.value,
+            spacing=parameters.spacing or None,
+            markupsNode=reusable_node(parameters.landmarks, parameters.inputVolume),
+            waitForCompletion=False,
+        )
+        self._watch(job)
+
+    def _watch(self, job: Job) -> None:
+        self._poller.watch(job)
+        self.ui.progressBar.setValue(0)
+        self.refresh()
+
+    def drop_job(self, sentence: str) -> None:
+        """Forget the detection that runs, because what it was for is gone."""
+        if self.busy:
+            self.logic.cancel()
+            self._stop_waiting(sentence)
+
+    def _stop_waiting(self, sentence: str) -> None:
+        self._poller.stop()
+        self.say(sentence)
+        self.refresh()
+
+    def _show_progress(self, fraction: float, sentence: str) -> None:
+        self.ui.progressBar.setValue(round(100 * fraction))
+        self.say(sentence)
+
+    def _job_over(self, job: Job) -> None:
+        with self._told_to_user():
+            try:
+                node = self.logic.finish(job)
+                self.say(summary(self.logic.tracker(node).session))
+                self._parameters().landmarks = node
+            except Cancelled:
+                self.say(_("Cancelled."))
+        self.ui.deviceLabel.setText(self.logic.deviceSentence())
+        self.refresh()
+
+    # Corrections
+
+    def undo(self) -> None:
+        """Take the last correction back."""
+        self._correct(lambda tracker: tracker.undo())
+
+    def redo(self) -> None:
+        """Make the last undone correction again."""
+        self._correct(lambda tracker: tracker.redo())
+
+    def release_selected(self) -> None:
+        """Let the model place the selected landmark again."""
+        self._correct_selected(lambda session, landmark: session.release(landmark))
+
+    def mark_selected_absent(self) -> None:
+        """Say that the selected landmark is not in the image."""
+        self._correct_selected(lambda session, landmark: session.mark_absent(landmark))
+
+    def _correct_selected(self, action: Callable) -> None:
+        landmark = self.table.selected()
+        if landmark is None:
+            self.say(_("Select a landmark in the table first."))
+        else:
+            self._correct(lambda tracker: tracker.show(action(tracker.session, landmark)))
+
+    def _correct(self, action: Callable) -> None:
+        with self._told_to_user():
+            tracker = self._tracker()
+            if tracker is not None:
+                action(tracker)
+        self.refresh()
+
+    def _tracker(self):
+        parameters = self._parameters()
+        return self.logic.tracker(parameters.landmarks) if parameters is not None else None
+
+    # The table and the views
+
+    def show_next(self) -> None:
+        """Show the landmark whose correction would help most."""
+        tracker = self._tracker()
+        landmark = tracker.session.suggest_next() if tracker is not None else None
+        if landmark is None:
+            self.say(_("No landmark asks for a correction."))
+            return
+        self.table.select(landmark)
+        self._show_landmark(tracker.session.landmarks.schema.index(landmark))
+
+    def _row_clicked(self, index: int) -> None:
+        with self._told_to_user():
+            self._show_landmark(index)
+
+    def _show_landmark(self, index: int) -> None:
+        node = self._parameters().landmarks
+        if node.GetNthControlPointPositionStatus(index) == node.PositionDefined:
+            slicer.modules.markups.logic().JumpSlicesToNthPointInMarkup(node.GetID(), index, True)
+        else:
+            self.say(_("This landmark has no position in the image."))
+        self._update_heatmap()
+
+    def _update_heatmap(self) -> None:
+        parameters = self._parameters()
+        if parameters.landmarks is not None:
+            FOLLOWING.show_heatmap(parameters.landmarks, self.table.selected() if parameters.showHeatmap else None)
+
+    def _followed(self, node, landmarks, live: bool) -> None:
+        """The landmarks of `node` changed by a correction; while a point is dragged only the table follows."""
+        parameters = self._parameters()
+        if parameters is None or node is not parameters.landmarks:
+            return
+        if live:
+            self.table.show(rows(landmarks, self._tracker().session.pinned, parameters.reviewAbove))
+            return
+        self.refresh()
+        if parameters.showNext:
+            self.show_next()
+
+    def _failed(self, error: Exception) -> None:
+        with self._told_to_user():
+            raise error
+
+    # Showing the state
+
+    def refresh(self) -> None:
+        """Bring every widget in line with parameters, session and job."""
+        parameters = self._parameters()
+        if parameters is None:
+            return
+        self._refresh_apply(parameters)
+        with self._told_to_user():
+            tracker = self._tracker()
+            session = tracker.session if tracker is not None else None
+            self.table.show(
+                rows(session.landmarks, session.pinned, parameters.reviewAbove) if session is not None else []
+            )
+            self.ui.undoButton.setEnabled(session is not None and session.can_undo)
+            self.ui.redoButton.setEnabled(session is not None and session.can_redo)
+            for button in (self.ui.releaseButton, self.ui.absentButton, self.ui.nextButton):
+                button.setEnabled(session is not None)
+            if tracker is not None:
+                FOLLOWING.show_regions(parameters.landmarks, parameters.showEllipses)
+                self._update_heatmap()
+
+    def _refresh_apply(self, parameters) -> None:
+        missing = ""
+        if parameters.inputVolume is None:
+            missing = _("Load an image and choose it first.")
+        elif not parameters.model:
+            missing = _(
+                "No model was found; reinstall the extension or let LANDMARK_MODELS point to a folder of models."
+            )
+        button = self.ui.applyButton
+        button.setText(_("Cancel") if self.busy else _("Apply"))
+        button.setEnabled(self.busy or not missing)
+        button.setToolTip(missing or (_("Stop the detection") if self.busy else _("Find the landmarks in the image")))
+        self.ui.progressBar.setVisible(self.busy)
+
+    def take_up(self) -> None:
+        """Go on with the detection that came with a saved scene: its heatmaps are computed again in the background."""
+        parameters = self._parameters()
+        if parameters is None or self.busy:
+            return
+        with self._told_to_user():
+            job = self.logic.resume(parameters.landmarks)
+            if job is not None:
+                self._watch(job)
+
+    def ask_terms_again(self) -> None:
+        """Forget that the terms of the selected model were accepted and show them."""
+        with self._told_to_user():
+            bundle = self.logic.bundle(self._parameters().model)
+            terms.forget(bundle)
+            accepted = terms.ask_once(bundle)
+            self.say(_("The terms are accepted.") if accepted else _("The terms are not accepted; Apply asks again."))

@@ -1,0 +1,34 @@
+"""Ctrl+Z and Ctrl+Y for the landmark history, active only while the module is entered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import qt
+
+
+class HistoryShortcuts:
+    """Keyboard shortcuts on `parent` (the main window), off until `set_active(True)`."""
+
+    def __init__(self, parent, undo: Callable[[], None], redo: Callable[[], None]) -> None:
+        self._shortcuts = []
+        for keys, action in (("Ctrl+Z", undo), ("Ctrl+Y", redo)):
+            shortcut = qt.QShortcut(parent)
+            shortcut.setKey(qt.QKeySequence(keys))
+            shortcut.setEnabled(False)
+            # The main window has its own Ctrl+Z action: while both are enabled, Qt calls the keys ambiguous.
+            shortcut.connect("activated()", action)
+            shortcut.connect("activatedAmbiguously()", action)
+            self._shortcuts.append(shortcut)
+
+    def set_active(self, active: bool) -> None:
+        """Turn the shortcuts on (module entered) or off."""
+        for shortcut in self._shortcuts:
+            shortcut.setEnabled(active)
+
+    def remove(self) -> None:
+        """Delete the shortcuts; the object is of no use afterwards."""
+        for shortcut in self._shortcuts:
+            shortcut.setEnabled(False)
+            shortcut.deleteLater()
+        self._shortcuts = []

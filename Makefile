@@ -1,0 +1,35 @@
+# `make demo`, `make test` and `make bench` set the environment up by themselves, once.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+export QT_QPA_PLATFORM ?= offscreen
+
+.PHONY: demo test bench cmake-lists clean
+.DELETE_ON_ERROR:
+
+demo: $(INSTALLED)
+	$(BIN)/python -m LandmarkDetectionLib.demo
+
+test: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/run.py
+
+# Rewrites the file lists of LandmarkDetection/CMakeLists.txt from the tree.
+cmake-lists:
+	$(PYTHON) Testing/cmake_lists.py --write
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@bash Testing/system_packages.sh $(PYTHON)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[cli,train,test]"
+	touch $@
+
+clean:
+	rm -rf .venv demo-output build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find . -maxdepth 2 -name '*.egg-info' -prune -exec rm -rf {} +

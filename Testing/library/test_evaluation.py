@@ -1,0 +1,245 @@
+"""Figures of an evaluation against hand-made and independent references."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from LandmarkDetectionLib.errors import LandmarkDetectionError
+from LandmarkDetectionLib.evaluation import certainty, clicks, metrics
+from LandmarkDetectionLib.evaluation.dataset import read_dataset, true_side
+from LandmarkDetectionLib.geometry import Frame
+from LandmarkDetectionLib.inference.detection import Detection
+from LandmarkDetectionLib.landmarks import LandmarkSet, load_schema
+from LandmarkDetectionLib.priors import ShapePrior
+from scipy import stats
+
+
+def test_radial_errors_and_summary():
+    truth = np.array([[[0.0, 0.0], [10.0, 10.0]], [[1.0, 1.0], [np.nan, np.nan]]])
+    predicted = np.array([[[3.0, 4.0], [10.0, 12.0]], [[1.0, 2.0], [5.0, 5.0]]])
+    errors = metrics.radial_errors(predicted, truth)
+    assert errors == pytest.approx(np.array([[5, 2], [1, np.nan]]), nan_ok=True)
+    row = metrics.summary(errors)
+    assert row["mean"] == pytest.approx(8 / 3)
+    assert row["median"] == 2
+    assert row["p95"] == pytest.approx(np.percentile([5, 2, 1], 95))
+    assert metrics.within(errors, (1, 2, 4.9)) == {"1": 1 / 3, "2": 2 / 3, "4.9": 2 / 3}
+    assert metrics.summary(np.full((2, 2), np.nan)) is None
+
+
+def test_normal_error_is_across_the_chord_of_the_neighbours():
+    truth = np.array([[0.0, 0.0], [2.0, 2.0], [4.0, 0.0], [50.0, 50.0]])
+    predicted = truth + np.array([[1.0, 0.0], [7.0, 3.0], [2.0, 2.0], [1.0, 1.0]])
+    normal = metrics.normal_errors(predicted, truth, [[0, 1, 2]])
+    # First end: the chord runs at 45 degrees. Middle: the chord is horizontal, so only y counts. Last end: the chord
+    # runs down at 45 degrees and the error (2, 2) is straight across it.
+    assert normal == pytest.approx([np.sqrt(0.5), 3.0, np.sqrt(8), np.nan], nan_ok=True)
+
+
+def test_normal_error_turns_with_the_image_and_needs_known_neighbours():
+    random = np.random.default_rng(0)
+    truth, error = random.normal(size=(5, 2)) * 20, random.normal(size=(5, 2))
+    angle = 0.7
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    chain = [list(range(5))]
+    before = metrics.normal_errors(truth + error, truth, chain)
+    after = metrics.normal_errors((truth + error) @ turn.T, truth @ turn.T, chain)
+    assert after == pytest.approx(before)
+    assert (before <= np.linalg.norm(error, axis=1) + 1e-12).all()
+    truth[1] = np.nan
+    assert np.isnan(metrics.normal_errors(truth + error, truth, chain)).tolist() == [True, True, True, False, False]
+
+
+def test_bootstrap_interval_agrees_with_scipy():
+    per_image = np.random.default_rng(1).gamma(4.0, 0.7, size=40)
+    low, high = metrics.bootstrap_interval(per_image[:, None], samples=20000)
+    reference = stats.bootstrap(
+        (per_image,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(2)
+    ).confidence_interval
+    width = reference.high - reference.low
+    assert low == pytest.approx(reference.low, abs=0.03 * width)
+    assert high == pytest.approx(reference.high, abs=0.03 * width)
+    assert metrics.bootstrap_interval(per_image[:, None]) == metrics.bootstrap_interval(per_image[:, None])
+
+
+def test_bootstrap_draws_images_not_landmarks():
+    per_image = np.random.default_rng(1).gamma(4.0, 0.7, size=40)
+    repeated = np.repeat(per_image[:, None], 16, axis=1)
+    assert metrics.bootstrap_interval(repeated) == pytest.approx(metrics.bootstrap_interval(per_image[:, None]))
+
+
+def test_bone_pck_averages_inside_a_bone_first():
+    chains = {"tibia": [0, 1, 2], "femur": [3, 4, 5]}
+    errors = np.array([[0.0, 9.0, 1.8, 1.0, 1.0, 1.0], [3.0, 0.0, 3.0, 0.0, 0.0, 11.0]])
+    result = metrics.bone_pck(errors, chains, "mm")
+    assert result["ends"]["bones"]["tibia"] == {"1": 0.5, "1.5": 0.5, "2": 0.5, "2.5": 0.5}
+    assert result["ends_and_middle"]["bones"]["tibia"] == {"1": 0.0, "1.5": 0.0, "2": 0.5, "2.5": 0.5}
+    assert result["ends"]["bones"]["femur"] == {"1": 0.5, "1.5": 0.5, "2": 0.5, "2.5": 0.5}
+    assert result["ends_and_middle"]["radii"]["1"] == {"mean": 0.25, "std": pytest.approx(np.std([0, 0.5], ddof=1))}
+    assert result["outliers"] == 0.5
+    assert result["unit"] == "mm"
+
+
+def test_area_under_curve_agrees_with_counting_pairs():
+    random = np.random.default_rng(3)
+    errors = random.gamma(2, 1.5, 80)
+    expected = np.round(errors + random.normal(0, 1.5, 80))
+    wrong = errors > 4
+    pairs = [(a > b) + 0.5 * (a == b) for a in expected[wrong] for b in expected[~wrong]]
+    assert certainty.area_under_curve(expected, errors, 4) == pytest.approx(np.mean(pairs))
+    assert certainty.area_under_curve(expected, errors, 1e6) is None
+
+
+def test_grouped_correlation():
+    expected = np.arange(144.0)
+    assert certainty.grouped_correlation(expected, 3 * expected + 1) == pytest.approx(1)
+    assert certainty.grouped_correlation(expected, -expected) == pytest.approx(-1)
+    assert certainty.grouped_correlation(expected[:107], expected[:107]) is None
+
+
+def test_calibration_error():
+    # All in one bin: says 0.5, right in 1 of 4, so 25 per cent off.
+    assert certainty.calibration_error(np.full(4, 0.5), np.array([1, 0, 0, 0])) == pytest.approx(25)
+    # Two bins, 0.1 and 1.0: |0.1 - 0| and |1 - 1| with equal weight.
+    assert certainty.calibration_error(np.array([0.1, 1.0]), np.array([0, 1])) == pytest.approx(5)
+    assert certainty.calibration_error(np.array([]), np.array([])) is None
+
+
+def test_heatmap_confidence_uses_centres_of_cells():
+    logits = np.zeros((3, 5, 6), dtype=np.float32)
+    logits[:, 2, 4] = 100.0  # row 2, column 4: the cell (4, 2)
+    cells = np.array([[4.5, 2.0], [4.6, 2.0], [np.nan, np.nan]])
+    confidence, correct = certainty.heatmap_confidence(logits, cells)
+    assert confidence == pytest.approx([1, 1])
+    assert correct.tolist() == [True, False]  # a disc of the area of a cell has the radius 0.564
+
+
+def test_regions_cover_what_they_promise():
+    random = np.random.default_rng(5)
+    covariance = np.array([[4.0, 1.0], [1.0, 2.0]])
+    truth = np.zeros((4000, 2, 2))
+    predicted = random.multivariate_normal([0, 0], covariance, size=(4000, 2))
+    coverage, area = certainty.regions(predicted, np.broadcast_to(covariance, (4000, 2, 2, 2)), truth, ("a", "b"))
+    assert coverage["all"] == pytest.approx(0.95, abs=0.01)
+    assert coverage["joint"] == pytest.approx(0.95**2, abs=0.015)
+    assert area["a"] == pytest.approx(np.pi * stats.chi2.ppf(0.95, 2) * np.sqrt(7))
+    truth[:, 1] = np.nan
+    coverage, area = certainty.regions(predicted, np.broadcast_to(covariance, (4000, 2, 2, 2)), truth, ("a", "b"))
+    assert coverage["joint"] == coverage["all"] == coverage["a"]
+    assert "b" not in coverage
+
+
+def knee_detection(seed: int = 0) -> tuple[Detection, np.ndarray]:
+    """A detection whose errors are a common drift, which a shape prior can follow, with its truth."""
+    schema = load_schema("knee-ap")
+    count = len(schema.ids)
+    random = np.random.default_rng(seed)
+    mean = np.column_stack([np.tile(np.linspace(20, 200, 8), 2), np.repeat([130.0, 100.0], 8)])
+    prior = ShapePrior.fit(mean + random.normal(0, 3, (60, count, 2)))
+    truth = mean + random.normal(0, 2, (count, 2))
+    landmarks = LandmarkSet(
+        schema,
+        Frame.film((224, 224)),
+        truth + random.normal(0, 4, (count, 2)),
+        np.broadcast_to(16 * np.eye(2), (count, 2, 2)),
+        np.full(count, 5.0),
+        ("predicted",) * count,
+        ("test 1",) * count,
+    )
+    detection = Detection("test", "1", "0" * 64, "film", landmarks, "right", 1.0, 1.0, prior, None)
+    return detection, truth
+
+
+def test_clicks_end_at_the_truth():
+    detection, truth = knee_detection()
+    curve = clicks.simulate(detection, truth, 16, clicks.PROTOCOLS["ours"])
+    assert curve[0] == pytest.approx(metrics.radial_errors(detection.landmarks.positions, truth).mean())
+    assert curve[-1] == pytest.approx(0, abs=1e-9)  # sixteen clicks, each on another landmark
+
+
+def test_manual_clicks_by_hand():
+    truth = np.zeros((3, 2))
+    positions = np.array([[3.0, 0.0], [0.0, 6.0], [np.nan, np.nan]])
+    assert clicks.simulate_manual(positions, truth, 3) == pytest.approx([4.5, 1.5, 0, 0])
+
+
+def test_number_of_clicks_and_failures_by_protocol():
+    curves = np.array([[30.0, 19.0, 10.0], [10.0, 9.0, 8.0], [50.0, 40.0, 30.0]])
+    assert clicks.clicks_to_reach(curves, 20, clicks.PROTOCOLS["ours"]) == (pytest.approx(1.0), pytest.approx(1 / 3))
+    assert clicks.clicks_to_reach(curves, 20, clicks.PROTOCOLS["kim"]) == (pytest.approx(0.5), pytest.approx(1 / 3))
+    assert clicks.clicks_to_reach(curves, 1, clicks.PROTOCOLS["kim"]) == (None, 1.0)
+    figures = clicks.click_figures(list(curves), list(curves), clicks.PROTOCOLS["ours"])
+    assert figures["by_clicks"] == pytest.approx([30, 68 / 3, 16])
+    assert figures["noc"]["20"] == pytest.approx(1.0)
+    with pytest.raises(LandmarkDetectionError, match="protocol"):
+        clicks.protocol_named("other")
+
+
+def write_dataset(folder, rows: list[str], **description) -> None:
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.json").write_text(json.dumps({"landmarks": ["A", "B"], **description}), encoding="utf-8")
+    (folder / "landmarks.csv").write_text("\n".join(["image,split,A_x,A_y,B_x,B_y", *rows]) + "\n", encoding="utf-8")
+
+
+def test_readings_are_averaged_and_gaps_stay_gaps(tmp_path):
+    write_dataset(tmp_path, ["1L.png,a,1,2,3,4", "1L.png,a,3,2,,", "2R.png,b,5,6,,"], spacing_mm=0.5)
+    data = read_dataset(tmp_path)
+    assert data.spacing_mm == 0.5
+    first, second = data.cases
+    assert first.readings == 2
+    assert first.truth.tolist() == [[2, 2], [3, 4]]
+    assert np.isnan(second.truth[1]).all()
+    assert first.path == tmp_path / "images" / "1L.png"
+    assert [case.name for case in data.split("b")] == ["2R.png"]
+    assert first.side is None
+    with pytest.raises(LandmarkDetectionError, match="split 'c'; choose one of a, b"):
+        data.split("c")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["1.png,a,1,2,3,four"], "'four' in column 'B_y' of image '1.png'"),
+        ([], "no rows"),
+    ],
+)
+def test_damaged_tables_are_named(tmp_path, rows, words):
+    write_dataset(tmp_path, rows)
+    with pytest.raises(LandmarkDetectionError, match=words):
+        read_dataset(tmp_path)
+
+
+def test_missing_columns_and_files_are_named(tmp_path):
+    write_dataset(tmp_path, ["1.png,a,1,2,3,4"], landmarks=["A", "C"])
+    with pytest.raises(LandmarkDetectionError, match="lacks the column 'C_x'"):
+        read_dataset(tmp_path)
+    with pytest.raises(LandmarkDetectionError, match=r"dataset\.json"):
+        read_dataset(tmp_path / "nowhere")
+
+
+def test_true_side_comes_from_the_column_or_a_documented_name():
+    named = {"group": "image name without its last letter (subject)"}
+    assert true_side("9139557L.png", None, named) == "left"
+    assert true_side("9139557R.png", None, named) == "right"
+    assert true_side("9139557R.png", "left", named) == "left"
+    assert true_side("9139557R.png", None, {"group": "image"}) is None
+    assert true_side("9139557.png", None, named) is None
+
+
+def test_the_knee_films_tell_their_sides(landmark_data):
+    data = read_dataset(landmark_data / "knee_xray")
+    assert len(data.cases) == 73
+    assert len(data.split("val")) == 19
+    assert all(case.side in ("left", "right") and case.path.is_file() for case in data.cases)
+    for case in data.cases:
+        # T0 is lateral: on the image's left in a right knee.
+        assert (case.truth[0, 0] < case.truth[8, 0]) == (case.side == "right")
+
+
+def test_two_readers_of_the_cephalograms_are_averaged(landmark_data):
+    data = read_dataset(landmark_data / "cephalogram")
+    assert data.spacing_mm == 0.2
+    assert {case.readings for case in data.cases} == {2}
+    assert len(data.cases) == 300

@@ -1,0 +1,505 @@
+"""The session: what the user does, how the others answer, and that nothing is lost on the way back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from LandmarkDetectionLib.errors import LandmarkDetectionError
+from LandmarkDetectionLib.geometry import Frame
+from LandmarkDetectionLib.inference.correction import Corrector, Observations
+from LandmarkDetectionLib.inference.decoding import HeatmapGrid, messages
+from LandmarkDetectionLib.inference.detection import Detection, Heatmaps
+from LandmarkDetectionLib.inference.session import Session
+from LandmarkDetectionLib.landmarks import Landmark, LandmarkSchema, LandmarkSet
+from LandmarkDetectionLib.priors import ShapePrior
+
+NAMES = tuple("ABCDEF")
+FIELDS = ("positions", "covariances", "expected_errors")
+
+
+def make_schema(dims: int = 2) -> LandmarkSchema:
+    landmarks = tuple(Landmark(name, f"Point {name}", name, "A corner.") for name in NAMES)
+    return LandmarkSchema("test", "Test", dims, landmarks, (), {}, "none")
+
+
+def make_truth(rng: np.random.Generator, dims: int) -> np.ndarray:
+    """A shape that bends along two modes, in millimeters."""
+    outline = np.array([[0, 0, 0], [4, 0, 1], [8, 1, 0], [8, 5, 1], [4, 6, 0], [0, 5, 2]], dtype=float)[:, :dims]
+    modes = 0.6 * np.random.default_rng(9).normal(size=(2, *outline.shape))
+    return outline + np.tensordot(rng.normal(size=2), modes, 1) + 0.05 * rng.normal(size=outline.shape)
+
+
+PRIORS = {d: ShapePrior.fit(np.stack([make_truth(np.random.default_rng(k), d) for k in range(120)])) for d in (2, 3)}
+
+
+def make_detection(seed=0, dims=2, absent="", threshold: float | None = 3.0, heatmaps=True):
+    """A detection with Gaussian heatmaps around noisy positions; pixels are not square. Returns it and the truth."""
+    rng = np.random.default_rng(seed)
+    spacing = np.array([0.5, 0.4, 0.6])[:dims]
+    size = (120, 110, 90)[:dims]
+    frame = Frame(size, np.array([3.0, -5.0, 7.0]), np.eye(3)[:, :dims] * spacing, "given")
+    grid = frame.resampled(size=(30, 28, 22)[:dims])
+    truth = make_truth(rng, dims) * 3 + 14
+    deviation = rng.uniform(0.6, 1.6, len(NAMES))
+    found = truth + rng.normal(size=truth.shape) * deviation[:, None]
+    cells = np.stack(np.meshgrid(*[np.arange(n) for n in grid.size[::-1]], indexing="ij")[::-1], axis=-1)
+    points = frame.to_index(grid.to_physical(cells)) * spacing
+    squared = ((points - found.reshape(-1, *[1] * dims, dims)) ** 2).sum(axis=-1)
+    logits = -0.5 * squared / deviation.reshape(-1, *[1] * dims) ** 2
+    positions = found / spacing
+    covariances = deviation[:, None, None] ** 2 * np.eye(dims) / np.outer(spacing, spacing)
+    errors, statuses = deviation * 2.6, ["predicted"] * len(NAMES)
+    for name in absent:
+        row = NAMES.index(name)
+        positions[row], covariances[row], errors[row], statuses[row] = np.nan, np.nan, np.nan, "absent"
+    landmarks = LandmarkSet(
+        make_schema(dims), frame, positions, covariances, errors, tuple(statuses), ("model 1.0.0",) * len(NAMES)
+    )
+    detection = Detection(
+        "model", "1.0.0", "ab12", "film.png", landmarks, "right", 0.99, 0.98, PRIORS[dims],
+        Heatmaps(logits, grid) if heatmaps else None, ("A note.",), 0.7, threshold,
+    )  # fmt: skip
+    return detection, truth / spacing
+
+
+def same(first: LandmarkSet, second: LandmarkSet) -> bool:
+    """Equal to the last bit."""
+    arrays = all(np.array_equal(getattr(first, f), getattr(second, f), equal_nan=True) for f in FIELDS)
+    return arrays and first.statuses == second.statuses and first.sources == second.sources
+
+
+def distances(landmarks: LandmarkSet, truth: np.ndarray) -> np.ndarray:
+    return np.linalg.norm((landmarks.positions - truth) * landmarks.frame.spacing, axis=1)
+
+
+def test_detection_is_returned_untouched_until_something_is_corrected():
+    detection, _ = make_detection()
+    session = Session(detection)
+    assert same(session.landmarks, detection.landmarks)
+    assert not session.can_undo and not session.can_redo and session.pinned == frozenset()
+    assert same(session.undo(), detection.landmarks) and same(session.redo(), detection.landmarks)
+    assert same(session.release("A"), detection.landmarks) and not session.can_undo
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("heatmaps", [True, False])
+def test_corrections_bring_the_others_closer(dims, heatmaps):
+    before, after, live = [], [], []
+    for seed in range(12):
+        detection, truth = make_detection(seed, dims, heatmaps=heatmaps)
+        session = Session(detection)
+        for name in ("A", "D"):
+            row = NAMES.index(name)
+            dragged = session.move(name, truth[row], live=True)
+            result = session.move(name, truth[row])
+            assert np.array_equal(result.positions[row], truth[row])
+            assert np.array_equal(dragged.positions[row], truth[row])
+        free = [1, 2, 4, 5]
+        before.append(distances(detection.landmarks, truth)[free].mean())
+        after.append(distances(result, truth)[free].mean())
+        live.append(distances(dragged, truth)[free].mean())
+        assert result.expected_errors[[0, 3]].tolist() == [0, 0]
+    assert np.mean(after) < 0.8 * np.mean(before)
+    assert np.mean(live) < np.mean(before)
+
+
+def test_moved_point_is_the_users_and_the_rest_stays_the_models():
+    detection, truth = make_detection()
+    result = Session(detection).move("B", truth[1])
+    assert result.statuses[1] == "moved" and result.sources[1] == "user"
+    assert set(result.sources) == {"user", "model 1.0.0"} and result.statuses.count("moved") == 1
+    assert not result.covariances[1].any()
+
+
+def test_live_move_leaves_no_trace_and_starts_where_the_points_are():
+    detection, _ = make_detection()
+    session = Session(detection)
+    start = detection.landmarks.positions
+    still = session.move("C", start[2], live=True)
+    np.testing.assert_allclose(still.positions, start, atol=1e-9)
+    near, far = (session.move("C", start[2] + shift, live=True).positions - start for shift in (0.5, 1.0))
+    assert (np.linalg.norm(near[[0, 1, 3, 4, 5]], axis=1) > 0).all()
+    np.testing.assert_allclose(far, 2 * near, rtol=0.2, atol=0.02)
+    assert same(session.landmarks, detection.landmarks) and not session.can_undo and not session.pinned
+
+
+def test_live_move_works_on_from_the_last_release():
+    detection, truth = make_detection()
+    session = Session(detection)
+    released = session.move("A", truth[0])
+    still = session.move("D", released.positions[3], live=True)
+    np.testing.assert_allclose(still.positions, released.positions, atol=1e-9)
+    assert np.array_equal(session.move("D", truth[3] + 9, live=True).positions[0], truth[0])
+    assert np.array_equal(session.move("A", truth[0] + 9, live=True).positions[0], truth[0] + 9)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_expected_errors_shrink_on_agreement_and_grow_on_contradiction(live):
+    detection, _ = make_detection(3)
+    base = detection.landmarks
+    expected = Corrector(detection, Observations.of(detection), detection.heatmaps).refined().positions
+    others = [0, 2, 3, 4, 5]
+    agreeing = Session(detection).move("B", expected[1], live=live)
+    contradicting = Session(detection).move("B", expected[1] + [25, 25], live=live)
+    assert (agreeing.expected_errors[others] < base.expected_errors[others]).all()
+    assert (contradicting.expected_errors[others] > base.expected_errors[others]).all()
+    variances = [np.trace(s.covariances, axis1=1, axis2=2)[others] for s in (agreeing, contradicting)]
+    assert (variances[0] < variances[1]).all()
+    assert set(np.array(contradicting.statuses)[others]) == {"review"}
+
+
+def test_contradiction_lowers_the_plausibility():
+    session = Session(make_detection()[0])
+    before = session.plausibility
+    session.move("B", [118.0, 3.0])
+    assert session.plausibility < 0.7 * before
+
+
+def test_review_follows_the_threshold_and_is_left_alone_without_one():
+    detection, truth = make_detection(threshold=None)
+    reviewed = detection.landmarks.replace(statuses=("review",) * 2 + ("predicted",) * 4)
+    session = Session(Detection(**{**vars(detection), "landmarks": reviewed}))
+    assert session.move("F", truth[5]).statuses == ("review",) * 2 + ("predicted",) * 3 + ("moved",)
+    for threshold, status in ((1e-6, "review"), (1e6, "predicted")):
+        session = Session(make_detection(threshold=threshold)[0])
+        assert session.move("F", truth[5]).statuses == (status,) * 5 + ("moved",)
+
+
+def test_pinned_points_never_move_and_a_released_one_is_the_models_again():
+    detection, truth = make_detection()
+    session = Session(detection)
+    pinned = session.pin("A")
+    assert np.array_equal(pinned.positions[0], detection.landmarks.positions[0])
+    assert pinned.statuses[0] == "moved" and session.pinned == {"A"}
+    moved = session.move("B", truth[1] + 20)
+    assert np.array_equal(moved.positions[0], detection.landmarks.positions[0])
+    session.release("A")
+    assert session.pinned == {"B"} and session.landmarks.sources[0] == "model 1.0.0"
+    assert same(session.landmarks, Session(detection).move("B", truth[1] + 20))
+    assert same(session.release("B"), detection.landmarks)
+    assert same(session.undo(), Session(detection).move("B", truth[1] + 20))
+
+
+def test_repeating_an_action_makes_no_history():
+    detection, truth = make_detection()
+    session = Session(detection)
+    session.move("A", truth[0])
+    first = session.landmarks
+    for again in (session.move("A", truth[0]), session.pin("A"), session.release("B")):
+        assert again is first
+    session.mark_absent("C")
+    session.mark_absent("C")
+    session.undo()
+    session.undo()
+    assert not session.can_undo
+
+
+def test_absent_points_stay_away_until_they_are_placed():
+    detection, truth = make_detection(absent="F")
+    session = Session(detection)
+    result = session.move("A", truth[0])
+    assert result.statuses[5] == "absent" and np.isnan(result.positions[5]).all()
+    with pytest.raises(LandmarkDetectionError, match="'F' is absent"):
+        session.pin("F")
+    live = session.move("F", truth[5], live=True)
+    assert np.array_equal(live.positions[5], truth[5]) and np.isfinite(live.positions).all()
+    np.testing.assert_allclose(live.positions[1:5], result.positions[1:5], atol=8)
+    result = session.move("F", truth[5])
+    assert result.statuses[5] == "moved" and np.array_equal(result.positions[5], truth[5])
+    assert session.release("F").statuses[5] == "absent"
+
+
+def test_marking_absent_takes_the_point_out_and_moving_it_brings_it_back():
+    detection, truth = make_detection()
+    session = Session(detection)
+    session.move("A", truth[0])
+    with_b = session.landmarks
+    result = session.mark_absent("B")
+    assert result.statuses[1] == "absent" and result.sources[1] == "user"
+    assert np.isnan(result.positions[1]).all() and np.isnan(result.expected_errors[1])
+    assert not np.array_equal(result.positions[2:], with_b.positions[2:])
+    assert session.suggest_next() in set("CDEF")
+    assert same(session.undo(), with_b) and same(session.redo(), result)
+    assert session.move("B", truth[1]).statuses[1] == "moved" and session.pinned == {"A", "B"}
+    assert session.release("B").statuses[1] == "predicted"
+    session.mark_absent("A")
+    assert session.pinned == frozenset() and session.landmarks.statuses[0] == "absent"
+    np.testing.assert_array_equal(session.landmarks.positions[1:], detection.landmarks.positions[1:])
+
+
+def test_nearly_everything_absent_is_survived():
+    detection, truth = make_detection()
+    session = Session(detection)
+    for name in "ABCDE":
+        session.mark_absent(name)
+    assert session.suggest_next() == "F" and session.plausibility == 0.0
+    live = session.move("F", truth[5], live=True)
+    assert np.array_equal(live.positions[5], truth[5]) and np.isnan(live.positions[:5]).all()
+    session.move("F", truth[5])
+    assert session.suggest_next() is None
+    session.mark_absent("F")
+    assert session.suggest_next() is None and set(session.landmarks.statuses) == {"absent"}
+    session.move("A", truth[5])
+    session.move("B", truth[5])
+    assert np.array_equal(session.landmarks.positions[:2], truth[[5, 5]])
+    assert np.isnan(session.landmarks.positions[2:]).all()
+
+
+def test_new_action_forgets_what_was_undone():
+    detection, truth = make_detection()
+    session = Session(detection)
+    session.move("A", truth[0])
+    session.undo()
+    assert session.can_redo
+    result = session.move("B", truth[1])
+    assert not session.can_redo and same(session.redo(), result)
+    assert session.pinned == {"B"} and same(session.undo(), detection.landmarks)
+
+
+@pytest.mark.parametrize("position", [[np.nan, 1], [1, np.inf], [1], [1, 2, 3], 5.0])
+def test_impossible_positions_are_refused(position):
+    session = Session(make_detection()[0])
+    for live in (True, False):
+        with pytest.raises(LandmarkDetectionError, match="position of 'A' must be 2 finite numbers"):
+            session.move("A", position, live=live)
+    assert not session.can_undo
+
+
+@pytest.mark.parametrize("action", ["pin", "release", "mark_absent"])
+def test_unknown_names_are_refused(action):
+    session = Session(make_detection()[0])
+    with pytest.raises(LandmarkDetectionError, match="'T99'"):
+        getattr(session, action)("T99")
+    with pytest.raises(LandmarkDetectionError, match="'T99'"):
+        session.move("T99", [1, 2])
+
+
+def test_position_outside_the_image_is_accepted():
+    session = Session(make_detection()[0])
+    result = session.move("A", [-500.0, 1e5])
+    assert result.positions[0].tolist() == [-500, 1e5] and result.statuses[0] == "moved"
+    assert np.isfinite(result.positions).all() and np.isfinite(result.expected_errors).all()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_suggestion_is_the_point_that_lowers_the_summed_variance_most(dims):
+    """Against fixing each point in turn and summing the variances that are left."""
+    detection, truth = make_detection(4, dims, heatmaps=False)
+    spacing = detection.landmarks.frame.spacing
+    seen = Observations.of(detection)
+    scaled = seen.positions * spacing, seen.covariances * np.outer(spacing, spacing)
+    start = PRIORS[dims].posterior(*scaled)
+    # Errors exactly those of the posterior, so that the calibration of expected errors is one everywhere.
+    errors = Corrector(detection, seen, None)._gaussian_radii(()) / np.sqrt(np.mean(spacing**2))
+    landmarks = detection.landmarks.replace(expected_errors=errors)
+    session = Session(Detection(**{**vars(detection), "landmarks": landmarks}))
+    left = []
+    for row in range(len(NAMES)):
+        fixed = np.arange(len(NAMES)) == row
+        after = PRIORS[dims].posterior(*scaled, fixed, start.positions)
+        left.append(np.trace(after.joint) / after.scaling)
+    assert session.suggest_next() == NAMES[int(np.argmin(left))]
+    suggested = []
+    while (name := session.suggest_next()) is not None:
+        suggested.append(name)
+        session.move(name, truth[NAMES.index(name)])
+    assert sorted(suggested) == list(NAMES)
+
+
+def test_message_times_own_observation_is_the_posterior():
+    detection, _ = make_detection(heatmaps=False)
+    spacing = detection.landmarks.frame.spacing
+    seen = Observations.of(detection)
+    positions, covariances = seen.positions * spacing, seen.covariances * np.outer(spacing, spacing)
+    posterior = PRIORS[2].posterior(positions, covariances)
+    means, precisions = messages(posterior, positions, np.linalg.inv(covariances))
+    without = covariances.copy()
+    alone = positions.copy()
+    alone[2] = np.nan
+    left_out = PRIORS[2].posterior(alone, without)
+    np.testing.assert_allclose(means[2], left_out.positions[2], atol=0.02)
+    np.testing.assert_allclose(np.linalg.inv(precisions[2]), left_out.covariances[2], rtol=0.05, atol=0.05)
+
+
+def test_gaussian_heatmap_decodes_to_the_product_of_gaussians():
+    detection, _ = make_detection()
+    frame = detection.landmarks.frame
+    grid = HeatmapGrid(detection.heatmaps, frame)
+    means, covariances = grid.moments()
+    np.testing.assert_allclose(means, detection.landmarks.positions * frame.spacing, atol=0.1)
+    mean, covariance = means[1] + [1.0, -0.7], np.array([[1.5, 0.4], [0.4, 1.0]])
+    own = detection.landmarks.covariances[1] * np.outer(frame.spacing, frame.spacing)
+    product = np.linalg.inv(np.linalg.inv(covariance) + np.linalg.inv(own))
+    expected = product @ (np.linalg.solve(covariance, mean) + np.linalg.solve(own, means[1]))
+    decoded = grid.decode(1, mean, np.linalg.inv(covariance))
+    np.testing.assert_allclose(decoded.position, expected, atol=0.1)
+    assert np.trace(decoded.covariance) == pytest.approx(np.trace(product), rel=0.15)
+    sharp = grid.decode(1, means[1] + 0.37, 1e4 * np.eye(2))
+    np.testing.assert_allclose(sharp.position, means[1] + 0.37, atol=0.3)
+    outside = grid.decode(1, np.array([-40.0, 9.0]), np.eye(2))
+    assert outside.position.tolist() == [-40.0, 9.0]
+
+
+def test_second_mode_is_taken_once_the_others_point_to_it():
+    """A heatmap with the stronger peak at the wrong place: moving other points makes the weaker one win."""
+    detection, truth = make_detection(1)
+    heatmaps, frame = detection.heatmaps, detection.landmarks.frame
+    cells = np.stack(np.meshgrid(*[np.arange(n) for n in heatmaps.frame.size]), axis=-1)
+    points = frame.to_index(heatmaps.frame.to_physical(cells)) * frame.spacing
+    right = truth[2] * frame.spacing
+    wrong = right + [-3.0, 18.0]
+    near, far = (np.exp(-0.5 * ((points - centre) ** 2).sum(-1)) for centre in (right, wrong))
+    logits = heatmaps.logits.copy()
+    logits[2] = np.log(0.45 * near + 0.55 * far + 1e-9)
+    positions = detection.landmarks.positions.copy()
+    positions[2] = wrong / frame.spacing
+    session = Session(
+        Detection(
+            **{
+                **vars(detection),
+                "heatmaps": Heatmaps(logits, heatmaps.frame),
+                "landmarks": detection.landmarks.replace(positions=positions),
+            }
+        )
+    )
+    for name in "ADF":
+        result = session.move(name, truth[NAMES.index(name)])
+    assert distances(result, truth)[2] < 1.0
+
+
+def test_refined_uses_the_prior_and_changes_nothing_else():
+    before, after = [], []
+    for seed in range(12):
+        detection, truth = make_detection(seed, absent="E")
+        refined = Corrector(detection, Observations.of(detection), detection.heatmaps).refined()
+        rows = [0, 1, 2, 3, 5]
+        before.append(distances(detection.landmarks, truth)[rows].mean())
+        after.append(distances(refined, truth)[rows].mean())
+        assert np.isnan(refined.positions[4]).all() and refined.sources == detection.landmarks.sources
+    assert np.mean(after) < np.mean(before)
+
+
+def test_session_reads_back_and_goes_on_without_and_with_heatmaps():
+    detection, truth = make_detection(absent="E")
+    session = Session(detection)
+    session.move("A", truth[0])
+    session.mark_absent("B")
+    session.pin("C")
+    session.undo()
+    text = json.dumps(session.to_dict(), allow_nan=False)
+    again = Session.from_dict(json.loads(text))
+    assert json.dumps(again.to_dict(), allow_nan=False) == text
+    assert same(again.landmarks, session.landmarks) and again.pinned == session.pinned == {"A"}
+    assert again.detection.notes == ("A note.",) and again.detection.landmarks.frame == detection.landmarks.frame
+    assert again.can_redo and same(again.redo(), session.redo())
+    without = again.move("D", truth[3])
+    np.testing.assert_allclose(without.positions[[0, 2, 3]], session.landmarks.positions[[0, 2, 3]], atol=40)
+    again.undo()
+    again.attach_heatmaps(detection.heatmaps)
+    assert same(again.landmarks, session.landmarks)
+    assert same(again.move("D", truth[3]), session.move("D", truth[3]))
+    while again.can_undo:
+        again.undo()
+    assert same(again.landmarks, detection.landmarks)
+
+
+def test_reading_back_takes_heatmaps_from_a_new_detection():
+    detection, truth = make_detection()
+    session = Session(detection)
+    session.move("A", truth[0])
+    stored = session.to_dict()
+    for again in (Session.from_dict(stored, detection), Session.from_dict(stored, heatmaps=detection.heatmaps)):
+        assert same(again.move("B", truth[1]), Session(detection).move("A", truth[0]) and session.move("B", truth[1]))
+        session.undo()
+    other = make_detection(dims=3)[0]
+    with pytest.raises(LandmarkDetectionError, match="heatmaps do not belong"):
+        Session.from_dict(stored, other)
+
+
+@pytest.mark.parametrize("damage", ["detection", "observations", "history", "cursor", "prior", "format", "landmarks"])
+def test_damaged_records_are_refused(damage):
+    session = Session(make_detection()[0])
+    session.pin("A")
+    stored = session.to_dict()
+    if damage == "prior":
+        stored["detection"]["prior"]["covariance"] = [[1.0]]
+    elif damage == "landmarks":
+        stored["history"][0]["positions"] = [[1.0, 2.0]]
+    elif damage == "cursor":
+        stored["cursor"] = 7
+    else:
+        del stored[damage]
+    with pytest.raises(LandmarkDetectionError, match="detect again|positions"):
+        Session.from_dict(stored)
+
+
+def test_heatmaps_must_fit_their_grid():
+    with pytest.raises(LandmarkDetectionError, match="do not fit"):
+        Heatmaps(np.zeros((6, 10, 12)), Frame.film((10, 12)))
+
+
+coordinates = st.floats(-50, 200, allow_nan=False)
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["move", "live"]), st.sampled_from(NAMES), st.tuples(coordinates, coordinates)),
+        st.tuples(st.sampled_from(["pin", "release", "mark_absent"]), st.sampled_from(NAMES)),
+        st.tuples(st.sampled_from(["undo", "redo", "reload"])),
+    ),
+    max_size=12,
+)
+
+
+def perform(session: Session, detection: Detection, action: tuple) -> Session:
+    """One random action; returns the session, which a reload replaces."""
+    kind, *arguments = action
+    if kind == "reload":
+        stored = json.loads(json.dumps(session.to_dict(), allow_nan=False))
+        again = Session.from_dict(stored, heatmaps=detection.heatmaps)
+        assert again.to_dict() == session.to_dict()
+        return again
+    if kind == "live":
+        before = session.to_dict()
+        result = session.move(*arguments, live=True)
+        assert result.positions[NAMES.index(arguments[0])].tolist() == list(arguments[1])
+        assert session.to_dict() == before
+    elif kind == "pin" and session.landmarks.statuses[NAMES.index(arguments[0])] == "absent":
+        with pytest.raises(LandmarkDetectionError):
+            session.pin(*arguments)
+    else:
+        getattr(session, kind)(*arguments)
+    return session
+
+
+@settings(max_examples=40, deadline=None)
+@given(sequence=actions, with_heatmaps=st.booleans(), absent=st.sampled_from(["", "C", "CDE"]))
+def test_any_sequence_keeps_its_promises(sequence, with_heatmaps, absent):
+    detection, _ = make_detection(7, absent=absent, heatmaps=with_heatmaps)
+    session = Session(detection)
+    for action in sequence:
+        pinned, before = session.pinned, session.landmarks
+        session = perform(session, detection, action)
+        after = session.landmarks
+        for name in pinned & session.pinned:
+            if action[0] not in ("undo", "redo") and action[:2] != ("move", name):
+                row = NAMES.index(name)
+                assert np.array_equal(after.positions[row], before.positions[row])
+        for row, name in enumerate(NAMES):
+            assert (after.statuses[row] == "moved") == (name in session.pinned)
+            assert (after.statuses[row] == "absent") == bool(np.isnan(after.positions[row]).any())
+            assert after.expected_errors[row] >= 0 or after.statuses[row] == "absent"
+        suggestion = session.suggest_next()
+        free = [n for n, s in zip(NAMES, after.statuses, strict=True) if s not in ("moved", "absent")]
+        assert suggestion in free if free else suggestion is None
+    while session.can_redo:
+        session.redo()
+    states = [session.landmarks]
+    while session.can_undo:
+        states.append(session.undo())
+    assert same(session.landmarks, detection.landmarks) and session.pinned == frozenset()
+    for state in reversed(states[:-1]):
+        assert same(session.redo(), state)
+    assert not session.can_redo
