@@ -9,7 +9,7 @@ export QT_QPA_PLATFORM ?= offscreen
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
-	$(BIN)/python -m LandmarkDetectionLib.demo
+	$(BIN)/python Testing/demo.py
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -3,7 +3,6 @@
 Only the standard library, vtk and slicer are imported here; the library beside this file is imported where it is used.
 """
 
-import enum
 import logging
 import unittest
 from pathlib import Path
@@ -13,10 +12,8 @@ from urllib.request import url2pathname
 import slicer
 import slicer.util
 import vtk
-from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -70,57 +67,6 @@ def sampleAddress(file, modulePath):
         if path.is_file():
             return path.as_uri()
     return f"{SAMPLES_ADDRESS}/{file}"
-
-
-class Device(enum.Enum):
-    """Where the model runs; the values are what the detector is asked for."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    GPU = "cuda"
-
-    def label(self):
-        """The text in the combo box."""
-        return {"AUTO": _("Auto"), "CPU": _("CPU"), "GPU": _("GPU")}[self.name]
-
-
-class Side(enum.Enum):
-    """Declared side of the body; the values are what the detector is asked for."""
-
-    AUTO = "auto"
-    LEFT = "left"
-    RIGHT = "right"
-
-    def label(self):
-        """The text in the combo box."""
-        return {"AUTO": _("Auto"), "LEFT": _("Left"), "RIGHT": _("Right")}[self.name]
-
-
-@parameterNodeWrapper
-class LandmarkDetectionParameterNode:
-    """The state of the panel, saved with the scene.
-
-    Attributes:
-        inputVolume: image in which landmarks are looked for.
-        landmarks: detection that the table shows.
-        model: name of the bundle.
-        device, side: see the enums.
-        spacing: millimeters per pixel given by the user; 0 takes what the image says.
-        showEllipses, showHeatmap: what is drawn over the image.
-        reviewAbove: expected error (index px) from which a landmark is to be reviewed; 0 leaves it to the model.
-        showNext: after a correction, show the landmark whose correction would help most.
-    """
-
-    inputVolume: vtkMRMLScalarVolumeNode
-    landmarks: vtkMRMLMarkupsFiducialNode
-    model: str = DEFAULT_MODEL
-    device: Device = Device.AUTO
-    side: Side = Side.AUTO
-    spacing: float = 0.0
-    showEllipses: bool = True
-    showHeatmap: bool = False
-    reviewAbove: float = 0.0
-    showNext: bool = False
 
 
 class LandmarkDetectionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -270,6 +216,8 @@ class LandmarkDetectionLogic(ScriptedLoadableModuleLogic):
 
     def getParameterNode(self):
         """The state of the panel in the scene."""
+        from LandmarkDetectionLib.ui.state import LandmarkDetectionParameterNode
+
         return LandmarkDetectionParameterNode(super().getParameterNode())
 
     def modelNames(self):

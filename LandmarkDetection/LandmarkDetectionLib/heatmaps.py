@@ -12,6 +12,12 @@ from torch import Tensor
 RELATIVE_FLOOR = 0.05
 """Cells below this share of the maximum do not count for the expected radial error (McCouat and Voiculescu 2022)."""
 
+SPLAT_VARIANCE = 1 / 6
+"""Mean variance, in cells squared, that `splat` adds along each axis."""
+
+SMALLEST_VARIANCE = 1 / 100
+"""No landmark is known to better than a tenth of a cell (standard deviation)."""
+
 
 def cell_to_index(cell: Tensor | float, stride: int) -> Tensor | float:
     """Index coordinate in the image of a (fractional) heatmap cell."""
@@ -71,12 +77,31 @@ def local_expectation(logits: Tensor, dims: int = 2, radius: float = 2.0) -> Ten
 def covariance(logits: Tensor, point: Tensor, dims: int = 2, temperature: Tensor | float = 1.0) -> Tensor:
     """Second moment of the heatmap about ``point`` (cells), shape ``(..., dims, dims)``, in cells squared.
 
-    The variance of a uniform cell, 1/12, is added: a heatmap cannot know more than its grid.
+    A network that learnt from `splat` targets spreads a point over its neighboring cells, which adds the variance
+    f (1 - f) of the position f between two cells, 1/6 on average. That is taken off; what is left is at least
+    ``SMALLEST_VARIANCE`` along every axis.
     """
     probabilities = log_probabilities(logits, dims, temperature).flatten(-dims).exp()
     offsets = cell_coordinates(grid_size(logits, dims), logits) - point[..., None, :]
     moment = torch.einsum("...c,...ci,...cj->...ij", probabilities, offsets, offsets)
-    return moment + torch.eye(dims, dtype=logits.dtype, device=logits.device) / 12
+    values, vectors = torch.linalg.eigh(moment - SPLAT_VARIANCE * torch.eye(dims, dtype=logits.dtype))
+    return (vectors * values.clamp(min=SMALLEST_VARIANCE)[..., None, :]) @ vectors.transpose(-1, -2)
+
+
+def magnified(log_probabilities: Tensor, factor: float) -> Tensor:
+    """Heatmaps ``(K, h, w)`` of a window ``factor`` times as wide, seen on the grid of the window itself.
+
+    Both windows have the same centre and size in cells. Cells that the other window does not show keep its lowest value.
+    """
+    size = torch.tensor(grid_size(log_probabilities, 2), dtype=log_probabilities.dtype)
+    cells = cell_coordinates(grid_size(log_probabilities, 2), log_probabilities).view(*log_probabilities.shape[-2:], 2)
+    middle = (size - 1) / 2
+    seen = (cells - middle) / factor + middle
+    lowest = log_probabilities.amin()
+    raised = (log_probabilities - lowest)[None]
+    grid = ((2 * seen + 1) / size - 1)[None]
+    read = torch.nn.functional.grid_sample(raised, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return (read[0] + lowest).flatten(-2).log_softmax(-1).view(log_probabilities.shape)
 
 
 def expected_radial_error(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
-from pathlib import Path
 
 import numpy
 import pytest
-from LandmarkDetectionLib import training
+from LandmarkDetectionLib.inference.kneel import KneelPlan
+from LandmarkDetectionLib.inference.networks import build_network
 from LandmarkDetectionLib.training import kneel_geometry as geometry
 from LandmarkDetectionLib.training import kneel_textures as textures
 from LandmarkDetectionLib.training.kneel_augmentation import TEXTURES, KneelAugmentation, normalised, only_inside
+from LandmarkDetectionLib.training.mixup import ALPHA
+from LandmarkDetectionLib.training.recipe import load_recipe
 
 SIZE = (466, 440)
 POINT = numpy.array([[301.3, 197.8]])
@@ -171,15 +172,22 @@ def test_constants_are_the_published_ones():
     assert len(TEXTURES) == 7
 
 
-@pytest.mark.parametrize(("name", "landmarks"), [("kneel-low-cost", 1), ("kneel-high-cost", 16)])
-def test_recipes_hold_the_published_constants(name, landmarks):
-    recipe = tomllib.loads((Path(training.__file__).parent / "recipes" / f"{name}.toml").read_text(encoding="utf-8"))
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in recipe["augmentation"].items()}
-    assert KneelAugmentation(**fields) == KneelAugmentation()
-    assert set(fields) == {field.name for field in dataclasses.fields(KneelAugmentation)} - {"mean", "deviation"}
-    assert recipe["data"]["landmarks"] == landmarks
-    schedule = recipe["schedule"]
-    assert (schedule["epochs"], schedule["batch"], schedule["rate"], schedule["weight_decay"]) == (100, 16, 1e-3, 0)
+def test_recipe_holds_the_published_constants():
+    recipe = load_recipe("kneel")
+    assert (recipe.kind, recipe.seed, recipe.folds) == ("kneel", 42, 5)
+    assert recipe.built("plan", KneelPlan) == KneelPlan()
+    assert set(recipe["plan"]) == {field.name for field in dataclasses.fields(KneelPlan)}
+    assert recipe.built("augmentation", KneelAugmentation) == KneelAugmentation()
+    not_constant = {"mean", "deviation", "side", "padded_side"}
+    assert set(recipe["augmentation"]) == {field.name for field in dataclasses.fields(KneelAugmentation)} - not_constant
+    published = {"epochs": 100, "batch": 16, "rate": 1e-3, "weight_decay": 0, "optimizer": "adam", "constant": True}
+    for stage in ("low_cost", "high_cost"):
+        assert published.items() <= recipe[stage].items()
+        assert recipe[stage]["average"] == 0 and math.isinf(recipe[stage]["clip"])
+    assert recipe["mixup"] == {"form": "kneel", "alpha": ALPHA}
+    assert recipe["loss"] == {"name": "wing", "width": 15, "curvature": 3}
+    counted = build_network(recipe["network"] | {"out_channels": 16})
+    assert sum(parameter.numel() for parameter in counted.parameters()) == 3_026_704
 
 
 @pytest.mark.parametrize("name", TEXTURES)

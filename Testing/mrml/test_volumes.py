@@ -148,9 +148,7 @@ def test_film_may_lie_along_any_two_axes(application, axis):
 
 def test_vector_volume_becomes_luminance(application):
     color = np.random.default_rng(5).integers(0, 256, (1, 48, 40, 3)).astype(np.uint8)
-    volume = slicer.util.addVolumeFromArray(
-        color, np.diag([-1.0, -1.0, 1.0, 1.0]), "color", "vtkMRMLVectorVolumeNode"
-    )
+    volume = slicer.util.addVolumeFromArray(color, np.diag([-1.0, -1.0, 1.0, 1.0]), "color", "vtkMRMLVectorVolumeNode")
     gray = np.rint(color[0] @ np.array([0.299, 0.587, 0.114]))
     assert np.array_equal(volume_image(volume).image.array, gray)
 

@@ -74,7 +74,7 @@ class HostApplication:
         return self._qt.topLevelWidgets()
 
     def processEvents(self, *flags) -> None:
-        self._shim.processEvents()
+        # The views' interactors have no queue of their own without a display: mouse events are sent to them directly.
         self._qt.processEvents()
 
 
@@ -175,7 +175,7 @@ class QtHost:
         slicer.app.processEvents()
         return representation.self()
 
-    def process(self, until: Callable[[], bool], timeout: float = 60.0) -> bool:
+    def process(self, until: Callable[[], bool], timeout: float = 30.0) -> bool:
         """Run the event loop until the condition holds; returns whether it did within `timeout` seconds."""
         end = time.monotonic() + timeout
         while not until():

@@ -19,7 +19,8 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 SIGNATURE = re.compile(r"^(\w+)\((.*)\)$")
-VIRTUAL_GETTERS = {"sizeHint", "minimumSizeHint"}  # Qt calls these as methods of Python objects
+# Qt calls the first two as methods of Python objects; the third is a static method of QTimer as well.
+STAY_METHODS = {"sizeHint", "minimumSizeHint", "singleShot"}
 NON_QT_CONNECTION = re.compile(
     r"<connection>\s*<sender>(\w+)</sender>\s*<signal>([^<]*vtk[^<]*)</signal>\s*"
     r"<receiver>(\w+)</receiver>\s*<slot>(\w+)\([^<]*</slot>.*?</connection>",
@@ -67,7 +68,13 @@ def _positional_count(function: Callable) -> int:
 
 def add_string_connections(instance: QtCore.QObject) -> None:
     """PySide6 resolves `connect` in C, past any class attribute: only the instance dictionary comes before it."""
-    instance.__dict__.setdefault("connect", functools.partial(connect, instance))
+
+    def connect_any(*arguments: Any) -> Any:
+        if len(arguments) == 2 and isinstance(arguments[0], str):
+            return connect(instance, *arguments)
+        return QtCore.QObject.connect(*arguments)  # PySide6's own Python code, as in QTimer.singleShot
+
+    instance.__dict__.setdefault("connect", connect_any)
     instance.__dict__.setdefault("disconnect", functools.partial(disconnect, instance))
 
 
@@ -93,7 +100,7 @@ def _adapt(cls: type) -> None:
     meta = cls.staticMetaObject
     for index in range(meta.propertyOffset(), meta.propertyCount()):
         name = meta.property(index).name()
-        if name not in VIRTUAL_GETTERS:
+        if name not in STAY_METHODS:
             setattr(cls, name, _property(cls, name))
     if cls is QtCore.QObject:
         cls.name = cls.objectName

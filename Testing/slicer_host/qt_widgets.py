@@ -43,6 +43,14 @@ class MessageBox(QtWidgets.QMessageBox):
         super().__init__(parent)
         add_string_connections(self)
 
+    def deleteLater(self) -> None:
+        """Called before `exec_` by `slicer.util`: Slicer's main event loop then waits, a test without one must not."""
+
+    def exec_(self):
+        answer = QtWidgets.QMessageBox.StandardButton(self.exec())
+        super().deleteLater()
+        return answer
+
 
 class MRMLWidget(QtWidgets.QWidget):
     """qMRMLWidget: hands the scene on to the widgets inside it."""

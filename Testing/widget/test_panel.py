@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -88,26 +92,38 @@ def test_applying_again_reuses_an_uncorrected_detection(host, widget, detected):
 
 def test_terms_are_asked_once(host, widget, film, model):
     slicer.app.testing = False
+    buttons = QtWidgets.QMessageBox.StandardButton
     dialogs = []
 
-    def answer(button):
-        box = QtWidgets.QApplication.activeModalWidget()
-        dialogs.append(box.text)
-        box.button(button).click()
+    def press(button, answer=None):
+        """Click from within the event loop, as the mouse does, and answer the dialog if one opens."""
+        over = []
 
-    QtCore.QTimer.singleShot(100, lambda: answer(QtWidgets.QMessageBox.StandardButton.Cancel))
-    widget.ui.applyButton.click()
+        def reply():
+            box = QtWidgets.QApplication.activeModalWidget()
+            if box is None:
+                QtCore.QTimer.singleShot(20, reply)
+                return
+            dialogs.append(box.text)
+            box.button(answer).click()
+
+        def click():
+            if answer is not None:
+                QtCore.QTimer.singleShot(20, reply)
+            button.click()
+            over.append(True)
+
+        QtCore.QTimer.singleShot(0, click)
+        assert host.process(lambda: bool(over))
+
+    press(widget.ui.applyButton, buttons.Cancel)
     assert len(dialogs) == 1 and model in dialogs[0] and not widget.panel.busy
     assert "not accepted" in widget.ui.statusLabel.text
-
-    QtCore.QTimer.singleShot(100, lambda: answer(QtWidgets.QMessageBox.StandardButton.Ok))
-    widget.ui.applyButton.click()
+    press(widget.ui.applyButton, buttons.Ok)
     assert len(dialogs) == 2 and host.process(lambda: not widget.panel.busy)
-    widget.ui.applyButton.click()
+    press(widget.ui.applyButton)
     assert len(dialogs) == 2 and host.process(lambda: not widget.panel.busy)
-
-    QtCore.QTimer.singleShot(100, lambda: answer(QtWidgets.QMessageBox.StandardButton.Ok))
-    widget.ui.termsButton.click()
+    press(widget.ui.termsButton, buttons.Ok)
     assert len(dialogs) == 3 and "accepted" in widget.ui.statusLabel.text
 
 
@@ -158,8 +174,6 @@ def test_bad_image_is_one_sentence(host, widget, model):
 
 def test_exception_in_a_slot_is_seen(widget, monkeypatch):
     """The watch that every test has on swallowed errors works for slots of this host."""
-    import sys
-
     seen = []
     monkeypatch.setattr(sys, "excepthook", lambda *info: seen.append(info[1]))
 
@@ -173,14 +187,9 @@ def test_exception_in_a_slot_is_seen(widget, monkeypatch):
 
 
 def test_reload_leaves_nothing_behind(host, module, widget, film, model, library_kept):
-    import threading
-
     widget.ui.applyButton.click()
     assert host.process(lambda: not widget.panel.busy)
     node = widget._parameterNode.landmarks
-    watched = (slicer.mrmlScene, film, node, widget._parameterNode.parameterNode)
-    events = ("ModifiedEvent",)
-    before = [subject.HasObserver(event) for subject in watched for event in events]
     widget.onReload()
     again = module.widgetRepresentation().self()
     assert again is not widget and widget.Observations == []
@@ -189,7 +198,6 @@ def test_reload_leaves_nothing_behind(host, module, widget, film, model, library
     again.cleanup()
     assert not node.HasObserver(node.PointModifiedEvent)
     assert not node.HasObserver(node.PointEndInteractionEvent)
-    assert len(before) == len(watched)
 
 
 def test_every_sample_is_registered(host, module, samples):
@@ -215,7 +223,44 @@ def test_module_file_imports_only_what_it_may(repository):
         elif not isinstance(statement, (ast.ClassDef, ast.FunctionDef)):
             # Constants and the docstring: nothing is called when the file is imported.
             assert isinstance(statement.value, (ast.Constant, ast.Dict)), ast.dump(statement)
-    assert names <= {"enum", "logging", "unittest", "pathlib", "urllib", "slicer", "vtk"}
+    assert names <= {"logging", "unittest", "pathlib", "urllib", "slicer", "vtk"}
+
+
+BARE = """
+import sys
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+hidden = ("torch", "safetensors")  # as in Slicer before the first use
+PathFinder.find_spec = classmethod(lambda cls, name, *rest: None if name in hidden else find(name, *rest))
+import slicer, slicer.util, numpy as np
+from pathlib import Path
+from slicer_host import make_app
+from slicer_host.qt_host import QtHost
+application = make_app()
+host = QtHost(application)
+widget = host.show(host.load_module(Path(sys.argv[1])))
+slicer.util.addVolumeFromArray(np.arange(4096, dtype=np.uint16).reshape(1, 64, 64))
+print(widget.ui.modelSelector.currentText)
+widget.ui.applyButton.click()
+print(widget.ui.statusLabel.text)
+host.close()
+application.close()
+"""
+
+
+def test_panel_opens_without_torch_and_apply_says_what_to_install(repository):
+    module = repository / "LandmarkDetection" / "LandmarkDetection.py"
+    paths = os.pathsep.join(str(repository / folder) for folder in ("LandmarkDetection", "Testing"))
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, str(module)],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Traceback" not in done.stderr
+    model, sentence = done.stdout.splitlines()[-2:]
+    assert model == "knee-ap-radiograph" and "extension PyTorch is missing" in sentence
 
 
 def test_self_test_of_the_module_passes(host, module, samples, model):

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.numpy import load_file
-
 from ..errors import BundleError, LandmarkDetectionError
 from ..landmarks import LandmarkSchema
 from ..preprocessing.plan import Plan
@@ -25,12 +23,14 @@ BUNDLED_MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
 class Stage:
     """One step of a detector: networks of one architecture, whose heatmaps are averaged, and their input.
 
-    ``network`` holds the arguments of the architecture, ``weights`` one file for each member.
+    ``network`` holds the arguments of the architecture, ``weights`` one file for each member. Member k sees a window
+    ``magnifications[k]`` times as wide as the plan says: differences between them average out.
     """
 
     network: Mapping
     weights: tuple[str, ...]
     plan: Plan
+    magnifications: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,14 @@ class Calibration:
         temperature: of the heatmaps, for covariances and expected errors; the decoded points do not depend on it.
         error_scale: factor from the heatmaps' expected radial error to the mean error seen.
         review_threshold: expected error above which a landmark is to be reviewed, as a share of the centroid size.
+        refusal_threshold: mean expected error, in the same unit, above which the film is not of the anatomy.
     """
 
     presence_threshold: float
     temperature: float
     error_scale: float
     review_threshold: float
+    refusal_threshold: float
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ class Bundle:
         Raises:
             BundleError: a file is missing, was altered, or does not say what it must.
         """
+        # Slicer installs safetensors on first use only, and models are listed before that.
+        from safetensors.numpy import load_file
+
         folder = Path(folder)
         raw = read_bytes(folder / MODEL_FILE)
         try:
@@ -127,7 +132,11 @@ def read_stage(stage: Mapping, hashes: Mapping) -> Stage:
     unchecked = [name for name in stage["weights"] if name not in hashes]
     if unchecked:
         raise BundleError(f"The weights {', '.join(unchecked)} have no hash in {MODEL_FILE}; install the model again.")
-    return Stage(stage["network"], tuple(stage["weights"]), Plan.from_dict(stage["plan"]))
+    members = len(stage["weights"])
+    magnifications = tuple(stage.get("magnifications", (1.0,) * members))
+    if len(magnifications) != members:
+        raise BundleError(f"A stage has {members} weights but {len(magnifications)} magnifications; install the model again.")
+    return Stage(stage["network"], tuple(stage["weights"]), Plan.from_dict(stage["plan"]), magnifications)
 
 
 def user_models() -> Path:

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import Cancelled, NotThisAnatomyError, SideError
+from ..errors import NotThisAnatomyError, SideError
 from ..geometry import Frame
-from ..heatmaps import covariance, expected_radial_error, local_expectation, log_probabilities
+from ..heatmaps import covariance, expected_radial_error, local_expectation, log_probabilities, magnified
 from ..images import Image, check_image, require_film
 from ..landmarks import LandmarkSet
 from ..preprocessing.crop import centroid_size, crop_about
@@ -20,7 +20,7 @@ from ..preprocessing.resample import sample
 from .bundle import Bundle
 from .detection import Detection, Heatmaps
 from .device import choose_device
-from .networks import Ensemble, mixture
+from .networks import Ensemble, mixture, stop_if
 from .region import Candidate, RegionStage, Side, physical_points
 
 Progress = Callable[[float, str], None]
@@ -74,7 +74,20 @@ class Detector:
         progress(0.4, "Finding the landmarks")
         heatmaps, window = self.locate(image, chosen, cancelled)
         progress(0.95, "Estimating the errors")
-        return self.describe(image, candidates, chosen, heatmaps, window, notes)
+        detection = self.describe(image, candidates, chosen, heatmaps, window, notes)
+        # A film of other anatomy can pass the coarse look, but no landmark is at home in it.
+        doubt = detection.landmarks.expected_errors.mean() / detection.review_threshold
+        calibration = self.bundle.calibration
+        if doubt > calibration.refusal_threshold / calibration.review_threshold and not force:
+            raise self.refusal(image)
+        return detection
+
+    def refusal(self, image: Image) -> NotThisAnatomyError:
+        """The sentence for a film of other anatomy."""
+        return NotThisAnatomyError(
+            f"'{image.name}' does not look like the film this model reads ({self.bundle.title}); "
+            "choose another image or another model."
+        )
 
     def choose(
         self, image: Image, candidates: dict[Side, Candidate], side: str, force: bool
@@ -83,10 +96,7 @@ class Detector:
         threshold = self.bundle.calibration.presence_threshold
         best = max(candidates.values(), key=lambda candidate: candidate.presence)
         if best.presence < threshold and not force:
-            raise NotThisAnatomyError(
-                f"'{image.name}' does not look like the film this model reads ({self.bundle.title}); "
-                "choose another image or another model."
-            )
+            raise self.refusal(image)
         if side == "auto":
             return best, side_notes(image, best.side)
         declared = candidates[side]
@@ -98,21 +108,34 @@ class Detector:
         return declared, side_notes(image, declared.side)
 
     def locate(self, image: Image, chosen: Candidate, cancelled: Callable[[], bool]) -> tuple[Tensor, Frame]:
-        """Log-probabilities ``(n, h, w)`` and the window they belong to, re-centred once on what was found."""
-        plan = self.landmarks.plan
-        points = chosen.points
-        for last in (False, True):
-            width = plan.extent * centroid_size(points)
-            mirrored = chosen.side == self.bundle.mirrored_side
-            window = crop_about(image.frame, points.mean(axis=0), width, plan.size, mirrored)
+        """Log-probabilities ``(n, h, w)`` and the window they belong to, re-centred once on what was found.
+
+        The first look is one member's alone; in the second every member looks, each at its own magnification.
+        """
+        stage = self.landmarks
+        first = self.look(image, chosen.side, chosen.points, stage.members[:1], (1.0,), cancelled)
+        points = physical_points(local_expectation(first[0]), stage.stride, first[1])
+        return self.look(image, chosen.side, points, stage.members, stage.magnifications, cancelled)
+
+    def look(
+        self,
+        image: Image,
+        side: Side,
+        points: np.ndarray,
+        members: list[nn.Module],
+        magnifications: tuple[float, ...],
+        cancelled: Callable[[], bool],
+    ) -> tuple[Tensor, Frame]:
+        """Mean of the members' heatmaps about estimated landmarks ``(n, 3)`` in LPS, and the window they are on."""
+        plan, mirrored = self.landmarks.plan, side == self.bundle.mirrored_side
+        centre, width = points.mean(axis=0), plan.extent * centroid_size(points)
+        heatmaps = []
+        for member, factor in zip(members, magnifications, strict=True):
+            stop_if(cancelled)
+            window = crop_about(image.frame, centre, factor * width, plan.size, mirrored)
             inputs = normalise(sample(image, window), plan.percentiles)
-            members = self.landmarks.logits(inputs[None], cancelled)
-            heatmaps = mixture([log_probabilities(logits[0]) for logits in members])
-            if not last:
-                points = physical_points(local_expectation(heatmaps), self.landmarks.stride, window)
-        if cancelled():
-            raise Cancelled("The detection was cancelled.")
-        return heatmaps, window
+            heatmaps.append(magnified(log_probabilities(self.landmarks.logits(member, inputs[None])[0]), factor))
+        return mixture(heatmaps), crop_about(image.frame, centre, width, plan.size, mirrored)
 
     def describe(
         self,

@@ -114,28 +114,32 @@ class TwoStageKneel:
         """
         require_film(image)
         halves = knee_columns(image.frame.size[0], layout)
-        film = Image(stretched(image.array, self.plan.percentiles), self.working_frame(image.frame, layout), image.name)
+        film = working_film(image, layout, self.plan)
         return tuple(self.detect_knee(film, side, columns) for side, columns in halves.items())
-
-    def working_frame(self, frame: Frame, layout: Layout) -> Frame:
-        """A frame with the film's own indices whose mm are known, or assumed."""
-        if frame.has_millimetres:
-            return Frame.film(frame.size, frame.spacing, frame.spacing_source)
-        knees = 2 if layout == "bilateral" else 1
-        return Frame.film(frame.size, knees * self.plan.unknown_width / frame.size[0])
 
     def detect_knee(self, film: Image, side: Side, columns: tuple[int, int]) -> Knee:
         """Both stages for the knee between two columns of a stretched film."""
         view = global_view(film, columns, self.plan)
         center = view.to_film(self.center_predictor(view.array[None])[0], film.frame)[0]
-        region = center
+        middle_of_region = center
         for _ in range(1 + self.plan.recenterings):
-            if not is_inside(region, columns, film.frame.size[1]) or np.ptp(view.array) == 0:
+            if not is_inside(middle_of_region, columns, film.frame.size[1]) or np.ptp(view.array) == 0:
                 return Knee(side, np.full(2, np.nan), np.full((self.plan.landmarks, 2), np.nan))
-            view = region_view(film, region, side, self.plan)
+            view = region_view(film, middle_of_region, side, self.plan)
             positions = view.to_film(self.landmark_predictor(view.array[None])[0], film.frame)
-            region = positions[self.plan.center_landmark]
+            middle_of_region = positions[self.plan.center_landmark]
         return Knee(side, center, positions)
+
+
+def working_film(image: Image, layout: Layout, plan: KneelPlan) -> Image:
+    """The film with stretched gray values, on its own indices, with mm that are known or assumed."""
+    frame = image.frame
+    if frame.has_millimetres:
+        frame = Frame.film(frame.size, frame.spacing, frame.spacing_source)
+    else:
+        knees = 2 if layout == "bilateral" else 1
+        frame = Frame.film(frame.size, knees * plan.unknown_width / frame.size[0])
+    return Image(stretched(image.array, plan.percentiles), frame, image.name)
 
 
 def knee_columns(width: int, layout: Layout) -> dict[Side, tuple[int, int]]:
@@ -161,17 +165,27 @@ def stretched(array: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray
     return np.clip(result, 0, 255, out=result)
 
 
-def global_view(film: Image, columns: tuple[int, int], plan: KneelPlan) -> View:
-    """The film between two columns at the first stage's spacing, padded and cropped."""
+def half(film: Image, columns: tuple[int, int], plan: KneelPlan) -> View:
+    """The film between two columns at the first stage's spacing."""
     start, size = (columns[0], 0), (columns[1] - columns[0], film.frame.size[1])
-    return middle(resampled(cut(film, start, size), plan.global_spacing), plan)
+    return resampled(cut(film, start, size), plan.global_spacing)
+
+
+def global_view(film: Image, columns: tuple[int, int], plan: KneelPlan) -> View:
+    """The film between two columns as the first stage sees it, padded and cropped."""
+    return middle(half(film, columns, plan), plan)
+
+
+def region(film: Image, center: np.ndarray, plan: KneelPlan) -> View:
+    """The square about a film index at the second stage's spacing."""
+    size = np.round(plan.region_extent / film.frame.spacing).astype(int)
+    start = np.round(center).astype(int) - size // 2
+    return resampled(cut(film, start, size), plan.region_spacing)
 
 
 def region_view(film: Image, center: np.ndarray, side: Side, plan: KneelPlan) -> View:
-    """The square about a film index at the second stage's spacing, padded and cropped, mirrored for a left knee."""
-    size = np.round(plan.region_extent / film.frame.spacing).astype(int)
-    start = np.round(center).astype(int) - size // 2
-    view = middle(resampled(cut(film, start, size), plan.region_spacing), plan)
+    """The square about a film index as the second stage sees it, padded and cropped, mirrored for a left knee."""
+    view = middle(region(film, center, plan), plan)
     return view.flipped() if side == "left" else view
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -10,13 +10,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import BundleError, Cancelled
+from ..networks.fusion import fused
 from ..networks.hourglass import Hourglass
 from .bundle import Bundle, Stage
 
 ARCHITECTURES = {"hourglass": Hourglass}
 
 
-def build_network(description: dict) -> nn.Module:
+def build_network(description: Mapping) -> nn.Module:
     """A network from its ``kind`` and arguments."""
     arguments = dict(description)
     kind = arguments.pop("kind")
@@ -32,28 +33,29 @@ class Ensemble:
         self.device = device
         self.plan = stage.plan
         self.members = [self.load(bundle, stage, name) for name in stage.weights]
+        self.magnifications = stage.magnifications
         self.stride = self.members[0].stride
 
     def load(self, bundle: Bundle, stage: Stage, name: str) -> nn.Module:
-        """One member; weights are stored in half precision and computed with in single."""
-        network = build_network(dict(stage.network))
+        """One member; its weights are stored fused and in half precision, and computed with in single."""
+        network = fused(build_network(stage.network))
         try:
-            network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(bundle.folder / name).items()})
+            network.load_state_dict({key: value.float() for key, value in load_file(bundle.folder / name).items()})
         except (RuntimeError, OSError) as error:
             raise BundleError(f"The weights '{name}' do not fit the model '{bundle.name}'; install it again.") from error
-        return network.eval().to(self.device, memory_format=torch.channels_last)
+        return network.to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def logits(self, inputs: np.ndarray, cancelled: Callable[[], bool] = lambda: False) -> list[Tensor]:
-        """Logits of each member for a batch ``(B, h, w)``, on the processor."""
+    def logits(self, member: nn.Module, inputs: np.ndarray) -> Tensor:
+        """Logits of one member for a batch ``(B, h, w)``, on the processor."""
         batch = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))[:, None]
-        batch = batch.to(self.device, memory_format=torch.channels_last)
-        results = []
-        for member in self.members:
-            if cancelled():
-                raise Cancelled("The detection was cancelled.")
-            results.append(member(batch).float().cpu())
-        return results
+        return member(batch.to(self.device, memory_format=torch.channels_last)).float().cpu()
+
+
+def stop_if(cancelled: Callable[[], bool]) -> None:
+    """Give up between two networks where the user wants it."""
+    if cancelled():
+        raise Cancelled("The detection was cancelled.")
 
 
 def mixture(log_probabilities: list[Tensor]) -> Tensor:

@@ -20,7 +20,7 @@ from ..images import Image
 from ..preprocessing.crop import centroid_size, crop_about, whole_film
 from ..preprocessing.intensity import normalise
 from ..preprocessing.resample import sample
-from .networks import Ensemble, mixture
+from .networks import Ensemble, mixture, stop_if
 
 Side = Literal["left", "right"]
 SIDES: tuple[Side, Side] = ("right", "left")
@@ -64,7 +64,10 @@ class RegionStage:
     def look(self, image: Image, windows: dict[Side, Frame], cancelled: Callable[[], bool]) -> dict[Side, Candidate]:
         """What the networks say of one window for each side."""
         inputs = np.stack([normalise(sample(image, window), self.plan.percentiles) for window in windows.values()])
-        members = self.ensemble.logits(inputs, cancelled)
+        members = []
+        for member in self.ensemble.members:
+            stop_if(cancelled)
+            members.append(self.ensemble.logits(member, inputs))
         presence = torch.stack([logits[:, -1].flatten(1).amax(dim=1) for logits in members]).mean(dim=0)
         heatmaps = mixture([log_probabilities(logits[:, :-1]) for logits in members])
         cells = local_expectation(heatmaps)

@@ -307,4 +307,3 @@ class LandmarkTracker:
 
     def _limits(self) -> dict[str, float]:
         return {} if self.review_limit is None else {"limit": self.review_limit}
-

@@ -89,7 +89,7 @@ def warp(
 ) -> Tensor:
     """Crop pixel -> deformed film (``matrix``, ``centre``) -> film as it is (thin-plate spline): one resampling."""
     width, height = geometry.size
-    step = 8
+    step = 4
     middle = (torch.tensor(geometry.size) - 1) / 2
     coarse = (pixel_grid(geometry.size, step) - middle) @ matrix + centre
     # Far anchors keep the film around the anatomy where it is.
@@ -99,7 +99,7 @@ def warp(
     spline = ThinPlateSpline(torch.cat([moved, anchors], 1), torch.cat([points, anchors], 1), stiffness=1e-4)
     rows, columns = (height - 1) // step + 1, (width - 1) // step + 1
     field = spline(coarse).view(-1, rows, columns, 2).permute(0, 3, 1, 2)
-    fine = functional.interpolate(field, size=(height, width), mode="bicubic", align_corners=True)
+    fine = functional.interpolate(field, size=(height, width), mode="bilinear", align_corners=True)
     return sample_at(images, fine.permute(0, 2, 3, 1))
 
 

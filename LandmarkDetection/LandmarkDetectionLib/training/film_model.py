@@ -5,7 +5,7 @@ Every network is trained without the subjects of its fold, and no step sees a fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -61,15 +61,23 @@ class FilmModel:
     def shapes(self) -> ShapeTable:
         return read_shapes(self.data / self.recipe["data"]["shapes"], excluded_splits=("val",))
 
+    def kept(self, name: str, make: Callable[[], Films]) -> Films:
+        """Films that take long to make, made once for all parts and all resumed runs."""
+        path = self.out / "films" / f"{name}.safetensors"
+        if not path.exists():
+            make().save(path)
+        return Films.load(path)
+
     @cached_property
     def named(self) -> Films:
         """Unlabelled films whose subject and side are known."""
-        return unlabelled_named_films(self.data, self.size)
+        return self.kept("named", lambda: unlabelled_named_films(self.data, self.size))
 
     @cached_property
     def nameless(self) -> Films:
         """Films of which nothing is known, not even whose they are."""
-        return unlabelled_films(self.data / self.recipe["data"]["unlabelled"], len(self.films.points[0]), self.size)
+        folder, landmarks = self.data / self.recipe["data"]["unlabelled"], len(self.films.points[0])
+        return self.kept("nameless", lambda: unlabelled_films(folder, landmarks, self.size))
 
     @cached_property
     def geometry(self) -> CropGeometry:
@@ -95,12 +103,13 @@ class FilmModel:
 
     @cached_property
     def phantom_crops(self) -> Films:
-        return self.phantoms("crop", self.recipe["data"]["phantom_crops"])
+        return self.kept("phantom_crops", lambda: self.phantoms("crop", self.recipe["data"]["phantom_crops"]))
 
     @cached_property
     def phantom_wide(self) -> Films:
         half = self.recipe["data"]["phantom_wide"] // 2
-        return join([self.phantoms("wide", half), self.phantoms("bilateral", half)])
+        make = lambda: join([self.phantoms("wide", half), self.phantoms("bilateral", half)])  # noqa: E731
+        return self.kept("phantom_wide", make)
 
     def train(self) -> None:
         """Everything, in order."""
@@ -114,10 +123,11 @@ class FilmModel:
 
     def landmark_network(self, weights: Path | None = None) -> nn.Module:
         """A landmark network, new or with weights."""
-        network = build_network(self.recipe["landmarks"]["network"])
-        if weights is not None:
-            network.load_state_dict(load_file(weights))
-        return network.to(memory_format=torch.channels_last)
+        return network_with(self.recipe["landmarks"]["network"], weights)
+
+    def region_network(self, weights: Path | None = None) -> nn.Module:
+        """A region network, new or with weights."""
+        return network_with(self.recipe["region"]["network"], weights)
 
     def teacher(self, fold: int) -> float:
         """Train a fold's network on labelled films alone."""
@@ -158,6 +168,10 @@ class FilmModel:
 
     def labels_of(self, teacher: nn.Module, fold: int) -> Films:
         """Unlabelled films with the landmarks of a teacher, without the subjects of its fold."""
+        return self.kept(f"labels{fold}", lambda: self.make_labels(teacher, fold))
+
+    def make_labels(self, teacher: nn.Module, fold: int) -> Films:
+        """The work of `labels_of`."""
         kept_out = self.subjects_of(fold)
         named = self.named.select([subject not in kept_out for subject in self.named.subjects])
         gate = Gate(**self.recipe["landmarks"]["gate"])
@@ -176,7 +190,7 @@ class FilmModel:
         schedule = Schedule(**stage["schedule"])
         chosen = subject_folds(films.subjects, stage["folds"], self.recipe.seed)
         torch.manual_seed(self.recipe.seed)
-        network = build_network(stage["network"]).to(memory_format=torch.channels_last)
+        network = self.region_network()
         objective = RegionObjective(
             films=films if fold is None else films.select(chosen != fold),
             wide=self.phantom_wide,
@@ -196,6 +210,10 @@ class FilmModel:
 
     @cached_property
     def named_with_landmarks(self) -> Films:
+        """All named films of the training subjects, with landmarks."""
+        return self.kept("named_with_landmarks", self.make_named_with_landmarks)
+
+    def make_named_with_landmarks(self) -> Films:
         """All named films: labelled ones, and the others with the mean landmarks of all teachers, gated or not.
 
         The region stage needs landmarks to a few pixels only, so every film serves, and none is lost for the side.
@@ -208,6 +226,14 @@ class FilmModel:
             labels = pseudo_labels(teacher, self.named, typical, self.prior(), self.geometry, teacher.stride, gate)
             found.append(labels.points)
         return join([self.films, self.named.with_points(torch.stack(found).mean(0))])
+
+
+def network_with(description: dict, weights: Path | None) -> nn.Module:
+    """A network of a recipe, with weights where there are some."""
+    network = build_network(description)
+    if weights is not None:
+        network.load_state_dict(load_file(weights))
+    return network.to(memory_format=torch.channels_last)
 
 
 def join(parts: list[Films]) -> Films:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..images import read_image
@@ -56,6 +58,19 @@ class Films:
     def with_points(self, points: Tensor) -> Films:
         """The same films with other landmarks."""
         return replace(self, points=points)
+
+    def save(self, path: Path) -> None:
+        """Keep the films in one file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = {field: json.dumps(getattr(self, field)) for field in ("names", "subjects", "splits", "sides")}
+        save_file({"images": self.images, "points": self.points}, path, metadata=texts)
+
+    @classmethod
+    def load(cls, path: Path) -> Films:
+        """Films that were kept."""
+        with safe_open(path, framework="pt") as file:
+            texts = {field: tuple(json.loads(text)) for field, text in file.metadata().items()}
+            return cls(file.get_tensor("images"), file.get_tensor("points"), **texts)
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Images in 0..1 and landmarks of some rows."""

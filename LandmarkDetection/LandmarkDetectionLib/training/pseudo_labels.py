@@ -28,7 +28,7 @@ class Gate:
     spread: float = 0.02
     distance: float = 0.6
     margin: float = 0.05
-    repeats: int = 4
+    repeats: int = 3
 
 
 @torch.no_grad()
@@ -76,7 +76,9 @@ def pseudo_labels(
         shown, _ = films.batch(rows)
         near = typical.expand(len(rows), *typical.shape)
         first, peak = repeated_predictions(network, shown, near, geometry, stride, gate.repeats)
-        second, other_peak = repeated_predictions(network, shown.flip(-1), near, geometry, stride, gate.repeats)
+        second, other_peak = first, peak
+        if not all(films.sides[row] for row in rows.tolist()):
+            second, other_peak = repeated_predictions(network, shown.flip(-1), near, geometry, stride, gate.repeats)
         gain = (other_peak - peak).tolist()
         for item, row in enumerate(rows.tolist()):
             orientation = 0 if films.sides[row] else likelier(first[:, item], second[:, item], gain[item], prior, gate)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import LandmarkDetectionError
 
 RECIPES = Path(__file__).parent / "recipes"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,20 @@ class Recipe:
             return self.sections[section]
         except KeyError:
             raise LandmarkDetectionError(f"The recipe '{self.path.name}' has no section [{section}].") from None
+
+    def built(self, section: str, kind: Callable[..., T], **more: object) -> T:
+        """What a section describes, made by ``kind`` from its fields; where both have one, ``more`` holds.
+
+        Raises:
+            LandmarkDetectionError: a field is missing or not known.
+        """
+        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in self[section].items()}
+        try:
+            return kind(**fields | more)
+        except TypeError as error:
+            raise LandmarkDetectionError(
+                f"The recipe '{self.path.name}' has a field in [{section}] that is missing or not known ({error})."
+            ) from error
 
 
 def find_recipe(recipe: str | Path) -> Path:

@@ -15,18 +15,23 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..errors import LandmarkDetectionError
 from .checkpoint import load_checkpoint, save_checkpoint
-from .distributed import rank, replicated
+from .distributed import agreed, average_gradients, rank, replicated, wait
+from .log_plot import plot_log
 
 LOG_FIELDS = ("epoch", "loss", "validation")
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 @dataclass(frozen=True)
 class Schedule:
     """How long and how fast a network learns.
 
-    ``rate`` rises over the first tenth of the steps and falls to zero along a cosine, unless ``constant``. With
-    ``patience`` the run stops after that many epochs without a better validation figure.
+    ``rate`` rises over the first tenth of the steps and falls to zero along a cosine, unless ``constant``. At each step
+    the averaged weights, which are the ones kept, stay what they were by the share ``average``; 0 averages nothing.
+    Gradients longer than ``clip`` are shortened to it. With ``patience`` the run stops after that many epochs without a
+    better validation figure. ``optimizer`` is one of ``OPTIMIZERS``.
     """
 
     epochs: int
@@ -38,6 +43,13 @@ class Schedule:
     average: float = 0.995
     precision: str = "bfloat16"
     patience: int | None = None
+    optimizer: str = "adamw"
+    clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            known = ", ".join(sorted(OPTIMIZERS))
+            raise LandmarkDetectionError(f"Recipe field 'optimizer': '{self.optimizer}' is not one of {known}.")
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step, 0 based."""
@@ -66,27 +78,34 @@ def train_network(
     seed: int,
     resume: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
+    criterion: nn.Module | None = None,
 ) -> float:
     """Train in place, keep the best averaged weights as ``weights.safetensors``, return their validation figure.
 
     Every epoch draws from a generator seeded by ``seed`` and the epoch, so a run that was killed and resumed ends with
-    the same weights as one that was not. ``log.csv`` has a row for each epoch.
+    the same weights as one that was not. ``log.csv`` has a row for each epoch, and ``log.png`` shows it at the end.
+    A ``criterion`` is a loss whose own parameters are learnt with the network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(schedule.average), use_buffers=True)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=schedule.weight_decay)
     modules = {"network": network, "averaged": averaged}
+    learnt = [*network.parameters()]
+    if criterion is not None:
+        modules["criterion"] = criterion
+        learnt += criterion.parameters()
+    optimizer = OPTIMIZERS[schedule.optimizer](learnt, lr=schedule.rate, weight_decay=schedule.weight_decay)
     progress = load_checkpoint(folder, modules, optimizer) if resume else None
     progress = progress or {"epoch": 0, "best": math.inf, "best_epoch": -1, "log": []}
     model = replicated(network)
     with Progress(transient=True, disable=rank() != 0) as bars:
         bar = bars.add_task(folder.name, total=schedule.epochs, completed=progress["epoch"])
         while progress["epoch"] < schedule.epochs and not cancelled() and not out_of_patience(progress, schedule):
-            loss = run_epoch(model, network, averaged, objective, optimizer, schedule, seed, progress["epoch"])
-            figure = objective.validate(averaged.module.eval())
+            epoch = progress["epoch"]
+            loss = run_epoch(model, network, averaged, objective, optimizer, schedule, seed, epoch, criterion)
+            figure = agreed(objective.validate(averaged.module.eval()))
             record(progress, loss, figure)
             if rank() == 0:
-                if progress["best_epoch"] == progress["epoch"]:
+                if progress["best_epoch"] == epoch:
                     keep_weights(averaged.module, folder)
                 progress["epoch"] += 1
                 save_checkpoint(folder, modules, optimizer, progress)
@@ -94,6 +113,9 @@ def train_network(
             else:
                 progress["epoch"] += 1
             bars.update(bar, advance=1, description=f"{folder.name} loss {loss:.3f} validation {figure:.3f}")
+    if rank() == 0 and progress["log"]:
+        plot_log(folder)
+    wait()
     return progress["best"]
 
 
@@ -118,8 +140,10 @@ def run_epoch(
     schedule: Schedule,
     seed: int,
     epoch: int,
+    criterion: nn.Module | None = None,
 ) -> float:
     """One epoch; returns the mean loss."""
+    device = next(network.parameters()).device.type
     # Dropout draws from the global generator, data from its own: both are set anew, so nothing else need be saved.
     torch.manual_seed(seed * 100_003 + epoch * 1_009 + rank())
     generator = torch.Generator().manual_seed(seed * 100_019 + epoch * 1_013 + rank())
@@ -128,11 +152,12 @@ def run_epoch(
     for step in range(schedule.steps):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate_at(epoch * schedule.steps + step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=schedule.precision == "bfloat16"):
+        with torch.autocast(device, torch.bfloat16, enabled=schedule.precision == "bfloat16"):
             loss = objective.loss(model, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        average_gradients(criterion)
+        nn.utils.clip_grad_norm_(network.parameters(), schedule.clip)
         optimizer.step()
         averaged.update_parameters(network)
         total += float(loss.detach())
@@ -141,7 +166,8 @@ def run_epoch(
 
 def keep_weights(network: nn.Module, folder: Path) -> None:
     """The weights that are used later."""
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "weights.safetensors")
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(tensors, folder / "weights.safetensors")
 
 
 def write_log(path: Path, rows: list[list[float]]) -> None:

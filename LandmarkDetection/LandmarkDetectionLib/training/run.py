@@ -1,0 +1,52 @@
+"""The entry to training: a recipe, a data set, a folder for the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import LandmarkDetectionError
+from . import distributed
+from .recipe import Recipe, load_recipe
+
+
+def train(recipe: str | Path, data: Path, out: Path, resume: bool = False) -> Path:
+    """Train by a recipe and return the folder of the result.
+
+    Raises:
+        LandmarkDetectionError: the recipe or the data set cannot be used.
+    """
+    loaded = load_recipe(recipe)
+    if loaded.kind not in PIPELINES:
+        raise LandmarkDetectionError(f"The recipe '{loaded.path.name}' is of the unknown kind '{loaded.kind}'.")
+    if not (Path(data) / "dataset.json").is_file():
+        raise LandmarkDetectionError(f"'{data}' is not a data set: it has no dataset.json.")
+    distributed.start()
+    try:
+        return PIPELINES[loaded.kind](loaded, Path(data), Path(out), resume)
+    finally:
+        distributed.stop()
+
+
+def train_film_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
+    """Region stage and landmark ensemble; the result is a bundle."""
+    from .export import export
+    from .film_model import FilmModel
+
+    model = FilmModel(recipe, data, out, resume)
+    model.train()
+    folder = out / recipe.name
+    return export(model, folder) if distributed.rank() == 0 else folder
+
+
+def train_kneel_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
+    """KNEEL's two stages for each fold; the result is a folder that ``inference.kneel_folder`` reads."""
+    from .kneel_model import KneelModel
+    from .kneel_result import write_result
+
+    model = KneelModel(recipe, data, out, resume)
+    model.train()
+    folder = out / recipe.name
+    return write_result(model, folder) if distributed.rank() == 0 else folder
+
+
+PIPELINES = {"film": train_film_model, "kneel": train_kneel_model}
