@@ -278,7 +278,7 @@ class LandmarkDetectionLogic(ScriptedLoadableModuleLogic):
         source = volume_image(volumeNode, spacing)
         job = shared_worker().detect(source.image, model, device, side)
         self._request = Request(job, volumeNode, source.placement, source.key, markupsNode)
-        logging.info(f"Landmark Detection: {model} on '{volumeNode.GetName()}'")
+        logging.info(f"Landmark Detection: {model}")  # names of nodes can hold names of patients
         return self.finish(job) if waitForCompletion else job
 
     def finish(self, job):

@@ -36,7 +36,7 @@ def limited_threads() -> None:
     """Torch takes every core by default, which makes parallel test runs slower than serial ones."""
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

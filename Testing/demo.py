@@ -1,6 +1,6 @@
 """The main job, end to end, on the sample films: detect, drag one point by mouse in a real slice view, save everything.
 
-Writes into ``demo-output/``: for each sample the scene (.mrb), the landmarks (.mrk.json, .csv) and a picture of the view.
+Writes into ``demo-output/``: for each sample the scene (.mrb), landmarks (.mrk.json, .csv) and pictures of the view.
 """
 
 from __future__ import annotations
@@ -58,9 +58,8 @@ def print_landmarks(name: str, session: Session, before: np.ndarray) -> None:
         x, y = before[row]
         apart = float(np.linalg.norm(before[row] - truth[row]))
         followed = float(np.linalg.norm(session.landmarks.positions[row] - before[row]))
-        table.add_row(
-            f"{landmark.id} {landmark.title}", f"{x:.1f}", f"{y:.1f}", f"{errors[row]:.2f}", f"{apart:.1f}", f"{followed:.1f}"
-        )
+        values = (x, y, errors[row], apart, followed)
+        table.add_row(f"{landmark.id} {landmark.title}", *(f"{value:.1f}" for value in values))
     console.print(table)
 
 

@@ -88,22 +88,6 @@ def covariance(logits: Tensor, point: Tensor, dims: int = 2, temperature: Tensor
     return (vectors * values.clamp(min=SMALLEST_VARIANCE)[..., None, :]) @ vectors.transpose(-1, -2)
 
 
-def magnified(log_probabilities: Tensor, factor: float) -> Tensor:
-    """Heatmaps ``(K, h, w)`` of a window ``factor`` times as wide, seen on the grid of the window itself.
-
-    Both windows have the same centre and size in cells. Cells that the other window does not show keep its lowest value.
-    """
-    size = torch.tensor(grid_size(log_probabilities, 2), dtype=log_probabilities.dtype)
-    cells = cell_coordinates(grid_size(log_probabilities, 2), log_probabilities).view(*log_probabilities.shape[-2:], 2)
-    middle = (size - 1) / 2
-    seen = (cells - middle) / factor + middle
-    lowest = log_probabilities.amin()
-    raised = (log_probabilities - lowest)[None]
-    grid = ((2 * seen + 1) / size - 1)[None]
-    read = torch.nn.functional.grid_sample(raised, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return (read[0] + lowest).flatten(-2).log_softmax(-1).view(log_probabilities.shape)
-
-
 def expected_radial_error(
     logits: Tensor, point: Tensor, dims: int = 2, temperature: Tensor | float = 1.0, floor: float = RELATIVE_FLOOR
 ) -> Tensor:

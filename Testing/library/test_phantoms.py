@@ -7,13 +7,12 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image as Picture
-from scipy.ndimage import gaussian_filter, map_coordinates
-
 from LandmarkDetectionLib.phantoms import bones, dimensions, make_knee, samples, volume
 from LandmarkDetectionLib.phantoms import knee as knees
 from LandmarkDetectionLib.phantoms.__main__ import main
 from LandmarkDetectionLib.phantoms.outline import landmarks as outline_landmarks
+from PIL import Image as Picture
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 CHAINS = {"tibia": slice(0, 9), "femur": slice(9, 16)}
 

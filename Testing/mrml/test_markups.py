@@ -25,7 +25,7 @@ def test_node_says_what_was_found_and_by_whom(work):
     node, landmarks = work.node, work.detection.landmarks
     assert node.GetNumberOfControlPoints() == 16
     assert node.GetFixedNumberOfControlPoints()
-    assert [node.GetNthControlPointLabel(k) for k in range(16)] == [m.abbreviation for m in landmarks.schema.landmarks]
+    assert [node.GetNthControlPointLabel(k) for k in range(16)] == list(landmarks.schema.ids)
     assert np.allclose(read_positions(node, work.placement), landmarks.positions, atol=1e-9)
     assert needs_review(node) == [status == "review" for status in landmarks.statuses]
     assert any(needs_review(node)) and not all(needs_review(node))

@@ -23,14 +23,12 @@ BUNDLED_MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
 class Stage:
     """One step of a detector: networks of one architecture, whose heatmaps are averaged, and their input.
 
-    ``network`` holds the arguments of the architecture, ``weights`` one file for each member. Member k sees a window
-    ``magnifications[k]`` times as wide as the plan says: differences between them average out.
+    ``network`` holds the arguments of the architecture, ``weights`` one file for each member.
     """
 
     network: Mapping
     weights: tuple[str, ...]
     plan: Plan
-    magnifications: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ class Calibration:
     Attributes:
         presence_threshold: logit of the region stage from which the anatomy counts as present.
         temperature: of the heatmaps, for covariances and expected errors; the decoded points do not depend on it.
+        covariance_scale: factor from the heatmaps' covariances to those whose ellipses of 95 % hold 95 % of the truth.
         error_scale: factor from the heatmaps' expected radial error to the mean error seen.
         review_threshold: expected error above which a landmark is to be reviewed, as a share of the centroid size.
         refusal_threshold: mean expected error, in the same unit, above which the film is not of the anatomy.
@@ -48,6 +47,7 @@ class Calibration:
     presence_threshold: float
     temperature: float
     error_scale: float
+    covariance_scale: float
     review_threshold: float
     refusal_threshold: float
 
@@ -87,7 +87,9 @@ class Bundle:
         try:
             model = json.loads(raw)
             if model["format"] != FORMAT:
-                raise BundleError(f"The model '{folder.name}' has format {model['format']}; this version reads {FORMAT}.")
+                raise BundleError(
+                    f"The model '{folder.name}' has format {model['format']}; this version reads {FORMAT}."
+                )
             for name, expected in model["sha256"].items():
                 check_hash(folder / name, expected)
             stages = {name: read_stage(stage, model["sha256"]) for name, stage in model["stages"].items()}
@@ -124,7 +126,9 @@ def check_hash(path: Path, expected: str) -> None:
     if path.parent.resolve() != path.resolve().parent:
         raise BundleError(f"The model '{path.parent.name}' refers to a file outside its folder; install it again.")
     if hashlib.sha256(read_bytes(path)).hexdigest() != expected:
-        raise BundleError(f"The file '{path.name}' of the model '{path.parent.name}' was altered; install the model again.")
+        raise BundleError(
+            f"The file '{path.name}' of the model '{path.parent.name}' was altered; install the model again."
+        )
 
 
 def read_stage(stage: Mapping, hashes: Mapping) -> Stage:
@@ -132,11 +136,7 @@ def read_stage(stage: Mapping, hashes: Mapping) -> Stage:
     unchecked = [name for name in stage["weights"] if name not in hashes]
     if unchecked:
         raise BundleError(f"The weights {', '.join(unchecked)} have no hash in {MODEL_FILE}; install the model again.")
-    members = len(stage["weights"])
-    magnifications = tuple(stage.get("magnifications", (1.0,) * members))
-    if len(magnifications) != members:
-        raise BundleError(f"A stage has {members} weights but {len(magnifications)} magnifications; install the model again.")
-    return Stage(stage["network"], tuple(stage["weights"]), Plan.from_dict(stage["plan"]), magnifications)
+    return Stage(stage["network"], tuple(stage["weights"]), Plan.from_dict(stage["plan"]))
 
 
 def user_models() -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import NotThisAnatomyError, SideError
 from ..geometry import Frame
-from ..heatmaps import covariance, expected_radial_error, local_expectation, log_probabilities, magnified
+from ..heatmaps import covariance, expected_radial_error, local_expectation, log_probabilities
 from ..images import Image, check_image, require_film
 from ..landmarks import LandmarkSet
 from ..preprocessing.crop import centroid_size, crop_about
@@ -110,32 +110,26 @@ class Detector:
     def locate(self, image: Image, chosen: Candidate, cancelled: Callable[[], bool]) -> tuple[Tensor, Frame]:
         """Log-probabilities ``(n, h, w)`` and the window they belong to, re-centred once on what was found.
 
-        The first look is one member's alone; in the second every member looks, each at its own magnification.
+        The first look is one member's alone; in the second all members look.
         """
         stage = self.landmarks
-        first = self.look(image, chosen.side, chosen.points, stage.members[:1], (1.0,), cancelled)
-        points = physical_points(local_expectation(first[0]), stage.stride, first[1])
-        return self.look(image, chosen.side, points, stage.members, stage.magnifications, cancelled)
+        first, window = self.look(image, chosen.side, chosen.points, stage.members[:1], cancelled)
+        points = physical_points(local_expectation(first), stage.stride, window)
+        return self.look(image, chosen.side, points, stage.members, cancelled)
 
     def look(
-        self,
-        image: Image,
-        side: Side,
-        points: np.ndarray,
-        members: list[nn.Module],
-        magnifications: tuple[float, ...],
-        cancelled: Callable[[], bool],
+        self, image: Image, side: Side, points: np.ndarray, members: list[nn.Module], cancelled: Callable[[], bool]
     ) -> tuple[Tensor, Frame]:
         """Mean of the members' heatmaps about estimated landmarks ``(n, 3)`` in LPS, and the window they are on."""
-        plan, mirrored = self.landmarks.plan, side == self.bundle.mirrored_side
-        centre, width = points.mean(axis=0), plan.extent * centroid_size(points)
+        plan = self.landmarks.plan
+        width = plan.extent * centroid_size(points)
+        window = crop_about(image.frame, points.mean(axis=0), width, plan.size, side == self.bundle.mirrored_side)
+        inputs = normalise(sample(image, window), plan.percentiles)
         heatmaps = []
-        for member, factor in zip(members, magnifications, strict=True):
+        for member in members:
             stop_if(cancelled)
-            window = crop_about(image.frame, centre, factor * width, plan.size, mirrored)
-            inputs = normalise(sample(image, window), plan.percentiles)
-            heatmaps.append(magnified(log_probabilities(self.landmarks.logits(member, inputs[None])[0]), factor))
-        return mixture(heatmaps), crop_about(image.frame, centre, width, plan.size, mirrored)
+            heatmaps.append(log_probabilities(self.landmarks.logits(member, inputs[None])[0]))
+        return mixture(heatmaps), window
 
     def describe(
         self,
@@ -179,8 +173,9 @@ class Detector:
         affine = grid.index_map(image.frame)
         matrix = affine[:, :-1]
         positions = cells.double().numpy() @ matrix.T + affine[:, -1]
-        covariances = matrix @ covariance(tempered, cells).double().numpy() @ matrix.T
         calibration = self.bundle.calibration
+        spread = calibration.covariance_scale * covariance(tempered, cells).double().numpy()
+        covariances = matrix @ spread @ matrix.T
         cell = float(np.sqrt(abs(np.linalg.det(matrix))))
         errors = calibration.error_scale * cell * expected_radial_error(tempered, cells).double().numpy()
         threshold = calibration.review_threshold * centroid_size(positions)

@@ -14,12 +14,12 @@ def choose_device(wanted: str = "auto") -> tuple[torch.device, str]:
     if wanted == "cpu":
         return torch.device("cpu"), "CPU, as chosen."
     if not torch.cuda.is_available():
-        asked = "no GPU that PyTorch can use was found." if wanted == "cuda" else "there is no GPU that PyTorch can use."
-        return torch.device("cpu"), f"CPU: {asked}"
+        return torch.device("cpu"), "CPU: there is no GPU that PyTorch can use."
     name = torch.cuda.get_device_name()
     try:
         # Old cards are listed but have no kernels in this build: only a convolution tells.
-        torch.nn.functional.conv2d(torch.ones(1, 1, 8, 8, device="cuda"), torch.ones(1, 1, 3, 3, device="cuda")).sum().item()
+        ones = torch.ones(1, 1, 8, 8, device="cuda")
+        torch.nn.functional.conv2d(ones, ones[..., :3, :3]).sum().item()
     except RuntimeError as error:
         return torch.device("cpu"), f"CPU: the GPU {name} failed a test ({str(error).splitlines()[0]})."
     return torch.device("cuda"), f"GPU: {name}."

@@ -33,7 +33,6 @@ class Ensemble:
         self.device = device
         self.plan = stage.plan
         self.members = [self.load(bundle, stage, name) for name in stage.weights]
-        self.magnifications = stage.magnifications
         self.stride = self.members[0].stride
 
     def load(self, bundle: Bundle, stage: Stage, name: str) -> nn.Module:
@@ -42,7 +41,9 @@ class Ensemble:
         try:
             network.load_state_dict({key: value.float() for key, value in load_file(bundle.folder / name).items()})
         except (RuntimeError, OSError) as error:
-            raise BundleError(f"The weights '{name}' do not fit the model '{bundle.name}'; install it again.") from error
+            raise BundleError(
+                f"The weights '{name}' do not fit the model '{bundle.name}'; install it again."
+            ) from error
         return network.to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()

@@ -192,6 +192,7 @@ def hide_heatmap(node) -> None:
 def _add_heatmap(node):
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{node.GetName()} heatmap")
     volume.SetSaveWithScene(False)
+    volume.SetHideFromEditors(True)  # it is no image to choose or to search
     volume.CreateDefaultDisplayNodes()
     display = volume.GetDisplayNode()
     display.SetSaveWithScene(False)

@@ -8,6 +8,7 @@ import slicer.util
 import vtk
 
 from ..landmarks import LandmarkSet
+from ..markups_file import COVARIANCE_TERMS, ERROR_MEASUREMENT, NOT_AVAILABLE, point_descriptions, reported_errors
 from .placement import Placement
 
 VOLUME_ROLE = "LandmarkDetection.inputVolume"
@@ -16,12 +17,6 @@ VERSION_ATTRIBUTE = "LandmarkDetection.modelVersion"
 HASH_ATTRIBUTE = "LandmarkDetection.modelSha256"
 SIDE_ATTRIBUTE = "LandmarkDetection.side"
 SIDE_PROBABILITY_ATTRIBUTE = "LandmarkDetection.sideProbability"
-
-ERROR_MEASUREMENT = "expectedError"
-COVARIANCE_TERMS = {"RR": (0, 0), "RA": (0, 1), "RS": (0, 2), "AA": (1, 1), "AS": (1, 2), "SS": (2, 2)}
-NOT_AVAILABLE = -1.0  # NaN is not JSON: a file that holds it is refused by strict readers
-
-STATUS_WORDS = {"predicted": "predicted", "moved": "placed by the user", "review": "predicted, please review"}
 
 
 def create_markups(volume, detection, placement: Placement, name: str | None = None):
@@ -86,7 +81,7 @@ def write_landmarks(node, landmarks: LandmarkSet, placement: Placement, held: in
         for row, landmark in enumerate(landmarks.schema.landmarks):
             if row != held:
                 _write_position(node, row, local[row], landmarks.statuses[row])
-            node.SetNthControlPointLabel(row, landmark.abbreviation or landmark.id)
+            node.SetNthControlPointLabel(row, landmark.id)
             node.SetNthControlPointDescription(row, descriptions[row])
             node.SetNthControlPointSelected(row, landmarks.statuses[row] != "review")
         _write_measurements(node, landmarks, placement)
@@ -114,31 +109,12 @@ def _write_position(node, row: int, local: np.ndarray, status: str) -> None:
         node.SetNthControlPointPosition(row, *local)
 
 
-def point_descriptions(landmarks: LandmarkSet) -> list[str]:
-    """What a person reads beside each point, for example "1.2 mm expected error, predicted"; px without spacing."""
-    millimeters = landmarks.expected_errors_mm()
-    errors = landmarks.expected_errors if millimeters is None else millimeters
-    unit = "px" if millimeters is None else "mm"
-    words = []
-    for status, error, position in zip(landmarks.statuses, errors, landmarks.positions, strict=True):
-        if status == "absent":
-            words.append("absent")
-        elif not np.isfinite(position).all():
-            words.append("not found")
-        elif status == "moved":
-            words.append(STATUS_WORDS[status])
-        else:
-            words.append(f"{error:.1f} {unit} expected error, {STATUS_WORDS[status]}")
-    return words
-
-
 def _write_measurements(node, landmarks: LandmarkSet, placement: Placement) -> None:
     """Expected errors (mm or px) and the covariance terms in the coordinates of the node."""
-    millimeters = landmarks.expected_errors_mm()
-    errors = landmarks.expected_errors if millimeters is None else millimeters
+    errors, unit = reported_errors(landmarks)
     placed = np.isfinite(landmarks.positions).all(axis=1)
     errors = np.where(placed & np.isfinite(errors), errors, NOT_AVAILABLE)
-    _write_measurement(node, ERROR_MEASUREMENT, errors, "px" if millimeters is None else "mm")
+    _write_measurement(node, ERROR_MEASUREMENT, errors, unit)
     covariances = placement.covariances_to_local(landmarks.covariances)
     usable = placed & np.isfinite(covariances).all(axis=(1, 2))
     for term, (row, column) in COVARIANCE_TERMS.items():

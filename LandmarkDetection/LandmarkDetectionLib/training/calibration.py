@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.stats import chi2
 from torch import Tensor
 
 from ..errors import LandmarkDetectionError
-from ..heatmaps import expected_radial_error, index_to_cell, local_expectation, spatial_cross_entropy
+from ..heatmaps import covariance, expected_radial_error, index_to_cell, local_expectation, spatial_cross_entropy
 from ..images import read_image
 from ..inference.bundle import MODEL_FILE, Bundle
 from ..inference.detector import Detector
@@ -22,6 +23,9 @@ from .films import read_labels
 ERRONEOUS = 0.1
 """A landmark counts as wrong when it is off by more than this share of the centroid size (2.5 mm on a usual knee)."""
 
+
+REGION = 0.95
+"""The ellipses of this probability hold that share of the films calibrated on."""
 
 REFUSAL_MARGIN = 1.8
 """A film is refused when its mean expected error is this many times the largest among the films calibrated on."""
@@ -69,12 +73,17 @@ def fit(evidence: Evidence) -> dict[str, float]:
     """The values of a `Calibration` that heatmaps decide."""
     known = torch.isfinite(evidence.truth).all(dim=-1)
     temperature = fit_temperature(evidence)
+    found = local_expectation(evidence.logits)
+    spread = covariance(evidence.logits, found, temperature=temperature)[known]
+    apart = (found - evidence.truth)[known]
+    distances = torch.einsum("ni,nij,nj->n", apart, torch.linalg.inv(spread), apart).double().numpy()
     expected = evidence.expected_errors(temperature)[known].double().numpy()
     errors = evidence.errors()[known].double().numpy()
     scale = float(errors.mean() / expected.mean())
     return {
         "temperature": temperature,
         "error_scale": scale,
+        "covariance_scale": float(np.quantile(distances, REGION) / chi2.ppf(REGION, apart.shape[1])),
         "review_threshold": threshold_at(scale * expected, errors > ERRONEOUS),
         "refusal_threshold": REFUSAL_MARGIN * float((scale * evidence.expected_errors(temperature)).mean(dim=1).max()),
     }

@@ -45,7 +45,7 @@ class ThinPlateSpline:
 
 
 def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotation with scale ``(B, 2, 2)`` and shift ``(B, 1, 2)`` that carry ``source`` closest to ``target`` (Umeyama 1991).
+    """Rotation with scale ``(B, 2, 2)`` and shift ``(B, 1, 2)`` that carry ``source`` closest to ``target``.
 
     Apply as ``points @ matrix + shift``.
     """

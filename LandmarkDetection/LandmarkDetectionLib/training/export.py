@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,14 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import nn
 
-from ..heatmaps import index_to_cell, log_probabilities, magnified
+from ..heatmaps import index_to_cell, log_probabilities
 from ..inference.bundle import FORMAT, MODEL_FILE
-from ..inference.networks import mixture
 from ..landmarks import load_schema
 from ..networks.fusion import fused
 from .calibration import Evidence, fit
 from .film_crops import centroid_size
 from .film_model import FilmModel
-from .likelihood import perturbed, upright_crops
+from .likelihood import find_points, upright_crops
 from .region_figures import out_of_fold_presence, presence_figures
 
 
@@ -60,8 +58,7 @@ def export(model: FilmModel, folder: Path) -> Path:
 
 def stage(section: dict, weights: list[str]) -> dict:
     """A stage as the bundle describes it."""
-    description = {"network": section["network"], "weights": weights, "plan": section["plan"]}
-    return description | {key: section[key] for key in ("magnifications",) if key in section}
+    return {"network": section["network"], "weights": weights, "plan": section["plan"]}
 
 
 def halve(network: nn.Module, target: Path) -> None:
@@ -76,26 +73,19 @@ def sha256(path: Path) -> str:
 
 @torch.no_grad()
 def out_of_fold_evidence(model: FilmModel) -> Evidence:
-    """Heatmaps of every labelled film by the one member that has not seen its subject, about a rough first guess.
-
-    That member looks at all magnifications, as the members of the bundle do between them.
-    """
+    """Heatmaps of every labelled film by the one member that has not seen its subject, about what it found itself."""
     parts = []
     for fold in range(model.recipe.folds):
         network = model.landmark_network(model.out / "student" / f"fold{fold}" / "weights.safetensors").eval()
         films = model.films.select(model.folds == fold)
         images, points = films.batch(torch.arange(len(films)))
-        near = perturbed(points, seed=2)
-        looks = []
-        for factor in model.recipe["landmarks"]["magnifications"]:
-            wider = replace(model.geometry, extent=factor * model.geometry.extent)
-            logits = network(upright_crops(images, near, wider)[0]).float()
-            looks.append(torch.stack([magnified(film, factor) for film in log_probabilities(logits)]))
-        _, step, centre = upright_crops(images, near, model.geometry)
+        typical = model.films_without(fold).points.mean(0)
+        near = find_points(network, images, typical, model.geometry, network.stride, looks=2)
+        crops, step, centre = upright_crops(images, near, model.geometry)
         middle = (torch.tensor(model.geometry.size) - 1) / 2
         truth = index_to_cell((points - centre) / step + middle, network.stride)
         share = network.stride * step[:, 0, 0] / centroid_size(points)[:, 0, 0]
-        parts.append(Evidence(mixture(looks), truth, share))
+        parts.append(Evidence(log_probabilities(network(crops).float()), truth, share))
     return Evidence(*(torch.cat([getattr(part, field) for part in parts]) for field in ("logits", "truth", "share")))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +64,9 @@ class Films:
         """Keep the films in one file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         texts = {field: json.dumps(getattr(self, field)) for field in ("names", "subjects", "splits", "sides")}
-        save_file({"images": self.images, "points": self.points}, path, metadata=texts)
+        part = path.with_suffix(".part")
+        save_file({"images": self.images, "points": self.points}, part, metadata=texts)
+        os.replace(part, path)
 
     @classmethod
     def load(cls, path: Path) -> Films:
@@ -102,7 +105,9 @@ def square_bytes(path: Path, size: int) -> tuple[np.ndarray, float, np.ndarray]:
     return np.round(255 * (fitted - low) / (high - low)).astype(np.uint8), scale, offset
 
 
-def read_films(folder: Path, names: Sequence[str], points: dict[str, np.ndarray], splits: dict[str, str], size: int = 224) -> Films:
+def read_films(
+    folder: Path, names: Sequence[str], points: dict[str, np.ndarray], splits: dict[str, str], size: int = 224
+) -> Films:
     """Read ``names`` below ``folder``; left knees come out mirrored, landmarks with them."""
     images, targets = [], []
     count = len(next(iter(points.values()))) if points else 0

@@ -1,7 +1,7 @@
 """Self-training: landmarks that a trained network gives to films without labels, where it agrees with itself.
 
-A label is kept where the same network, shown shifted and scaled crops, says the same, where the shape is plausible, and,
-for films of unknown side, where one orientation is clearly the more plausible one.
+A label is kept where the same network, shown shifted and scaled crops, says the same, where the shape is plausible,
+and, for films of unknown side, where one orientation is clearly the more plausible one.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Gate:
     spread: float = 0.02
     distance: float = 0.6
     margin: float = 0.05
-    repeats: int = 3
+    repeats: int = 2
 
 
 @torch.no_grad()
 def repeated_predictions(
     network: nn.Module, images: Tensor, near: Tensor, geometry: CropGeometry, stride: int, repeats: int
 ) -> tuple[Tensor, Tensor]:
-    """Landmarks ``(R, B, K, 2)`` from ``repeats`` crops about a first guess, and the mean log-probability at the peaks."""
+    """Landmarks ``(R, B, K, 2)`` from ``repeats`` crops, and the mean log-probability at the peaks, ``(B,)``."""
     points, _ = predict(network, images, near, geometry, stride)
     results = [predict(network, images, perturbed(points, seed), geometry, stride) for seed in range(repeats)]
     return torch.stack([points for points, _ in results]), torch.stack([peaks for _, peaks in results]).mean(0)

@@ -22,11 +22,13 @@ class ShapeTable:
         shapes: (m, n, 2) points T0 .. T8, F0 .. F6, x growing from lateral to medial, one isotropic unit.
         subjects: (m,) subject identifiers.
         splits: (m,) split each row belongs to.
+        sides: (m,) side of the body, "L" or "R".
     """
 
     shapes: np.ndarray
     subjects: tuple[str, ...]
     splits: tuple[str, ...]
+    sides: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.subjects)
@@ -38,11 +40,12 @@ class ShapeTable:
 
     def _rows(self, rows: Sequence[int]) -> ShapeTable:
         picked = self.shapes[np.asarray(rows, dtype=int)]
-        return ShapeTable(picked, tuple(self.subjects[r] for r in rows), tuple(self.splits[r] for r in rows))
+        texts = (tuple(column[row] for row in rows) for column in (self.subjects, self.splits, self.sides))
+        return ShapeTable(picked, *texts)
 
 
 def read_shapes(path: str | Path, excluded_splits: Iterable[str] = ("val",)) -> ShapeTable:
-    """Reads a table with the columns ``subject_id``, ``split``, ``tibia`` (9 points) and ``femur`` (7 points).
+    """Reads a table with the columns ``subject_id``, ``side``, ``split``, ``tibia`` (9 points), ``femur`` (7 points).
 
     A subject with a row in an excluded split is left out altogether.
 
@@ -59,6 +62,7 @@ def read_shapes(path: str | Path, excluded_splits: Iterable[str] = ("val",)) -> 
         np.array([_points(path, line, row) for line, row in enumerate(rows, start=2)]).reshape(len(rows), -1, 2),
         tuple(_field(path, line, row, "subject_id") for line, row in enumerate(rows, start=2)),
         tuple(_field(path, line, row, "split") for line, row in enumerate(rows, start=2)),
+        tuple(_field(path, line, row, "side") for line, row in enumerate(rows, start=2)),
     )
     excluded = set(excluded_splits)
     return table.without_subjects(s for s, split in zip(table.subjects, table.splits, strict=True) if split in excluded)

@@ -14,7 +14,7 @@ from .film_crops import centroid_size, pixel_grid, rotation_scale, sample_at
 
 @dataclass(frozen=True)
 class WideGeometry:
-    """Side of the square film in pixels, range of the anatomy's centroid size in it, shares of both knees and close-ups."""
+    """Side of the square film in pixels, range of the centroid size in it, shares of both knees and close-ups."""
 
     size: int = 128
     smallest: float = 7.0
@@ -117,7 +117,8 @@ def knee_films(
     # In a right knee x runs lateral to medial, so the mirrored other knee lies towards larger x.
     mirror = torch.tensor([images.shape[-1] - 1.0, 0.0])
     neighbor = beside(placement, torch.ones(batch, 1, 1), generator)
-    pixels, coverage = layer(others.flip(-1), other_points * torch.tensor([-1.0, 1.0]) + mirror, neighbor, grid, extended)
+    other_points = other_points * torch.tensor([-1.0, 1.0]) + mirror
+    pixels, coverage = layer(others.flip(-1), other_points, neighbor, grid, extended)
     coverage = coverage * both[:, None, None, None]
     film = film * (1 - coverage) + pixels * coverage
     pixels, coverage = layer(images, points, placement, grid, extended)
