@@ -1,4 +1,4 @@
-"""The main job, end to end, on the sample films: detect, drag one point by mouse in a real slice view, save everything.
+"""The main job, end to end, on the sample films: detect, drag the worst point to its place in a slice view, save.
 
 Writes into ``demo-output/``: for each sample the scene (.mrb), landmarks (.mrk.json, .csv) and pictures of the view.
 """
@@ -30,8 +30,7 @@ from LandmarkDetectionLib.mrml.volumes import volume_image  # noqa: E402
 
 MODEL = "knee-ap-radiograph"
 SAMPLES = ("knee-right.dcm", "knee-left.png")
-DRAGGED, SHIFT = "T8", (14, 18)
-console = Console()
+console = Console(width=120)
 
 
 def fail(error: Exception) -> None:
@@ -46,13 +45,13 @@ def true_positions(name: str, ids: tuple[str, ...]) -> np.ndarray:
     return np.array([[float(row[f"{id}_{axis}"]) for axis in "xy"] for id in ids])
 
 
-def print_landmarks(name: str, session: Session, before: np.ndarray) -> None:
+def print_landmarks(name: str, session: Session, dragged: str, truth: np.ndarray) -> None:
     """Landmarks, errors, and how far the others followed the one that was dragged."""
     landmarks = session.detection.landmarks
+    before = landmarks.positions
     errors, unit = reported_errors(landmarks)
-    truth = true_positions(name, landmarks.schema.ids)
     table = Table(title=f"{name}: {session.detection.side} knee, {MODEL}")
-    for heading in ("landmark", "x px", "y px", f"expected error {unit}", "true error px", f"moved with {DRAGGED} px"):
+    for heading in ("landmark", "x px", "y px", f"expected error {unit}", "true error px", f"moved with {dragged} px"):
         table.add_column(heading, justify="right" if heading != "landmark" else "left")
     for row, landmark in enumerate(landmarks.schema.landmarks):
         x, y = before[row]
@@ -79,7 +78,8 @@ def run(name: str, detector: Detector, out: Path) -> None:
     volume = slicer.util.loadVolume(str(ROOT / "Resources" / "Samples" / name))
     taken = volume_image(volume)
     detection = detector.detect(taken.image)
-    before = detection.landmarks.positions.copy()
+    truth = true_positions(name, detection.landmarks.schema.ids)
+    worst = int(np.argmax(np.linalg.norm(detection.landmarks.positions - truth, axis=1)))
     node = create_markups(volume, detection, taken.placement)
     session = Session(detection)
     tracker = LandmarkTracker(node, session, on_error=fail)
@@ -88,13 +88,11 @@ def run(name: str, detector: Detector, out: Path) -> None:
     view = SliceView(app, volume, size=(900, 700))
     stem = out / Path(name).stem
     view.save(f"{stem}-detected.png")
-    row = detection.landmarks.schema.index(DRAGGED)
     position = np.zeros(3)
-    node.GetNthControlPointPositionWorld(row, position)
-    start = view.pixel(position)
-    view.drag(start, start + np.array(SHIFT))
+    node.GetNthControlPointPositionWorld(worst, position)
+    view.drag(view.pixel(position), view.pixel(taken.placement.to_local(truth[worst])))
     view.save(f"{stem}-corrected.png")
-    print_landmarks(name, session, before)
+    print_landmarks(name, session, detection.landmarks.schema.ids[worst], truth)
     for note in detection.notes:
         console.print(f"  {note}")
     write_table(Path(f"{stem}.csv"), name, session.landmarks)

@@ -73,10 +73,10 @@ def sha256(path: Path) -> str:
 
 @torch.no_grad()
 def out_of_fold_evidence(model: FilmModel) -> Evidence:
-    """Heatmaps of every labelled film by the one member that has not seen its subject, about what it found itself."""
+    """Heatmaps of every labelled film by the one teacher that has not seen its subject, about what it found itself."""
     parts = []
     for fold in range(model.recipe.folds):
-        network = model.landmark_network(model.out / "student" / f"fold{fold}" / "weights.safetensors").eval()
+        network = model.trained_teacher(fold)
         films = model.films.select(model.folds == fold)
         images, points = films.batch(torch.arange(len(films)))
         typical = model.films_without(fold).points.mean(0)
@@ -90,7 +90,7 @@ def out_of_fold_evidence(model: FilmModel) -> Evidence:
 
 
 def landmark_figures(model: FilmModel, evidence: Evidence) -> dict:
-    """Radial errors of single members on films kept out, in pixels of the film."""
+    """Radial errors of single teachers on films kept out, in pixels of the film."""
     sizes = torch.cat([centroid_size(model.films.points[model.folds == k]) for k in range(model.recipe.folds)])
     errors = (evidence.errors() * sizes[:, 0]).double().numpy()
     films = errors.mean(axis=1)

@@ -1,6 +1,7 @@
 """The pipeline of a film model: teachers, labels for unlabelled films, students, the region stage.
 
-Every network is trained without the subjects of its fold, and no step sees a film of a split other than ``train``.
+A teacher is trained without the subjects of its fold, so that it can be judged on them; a student learns from all films
+of the split ``train``. No step sees a film of another split.
 """
 
 from __future__ import annotations
@@ -84,6 +85,10 @@ class FilmModel:
         stage = self.recipe["landmarks"]
         return CropGeometry(tuple(stage["plan"]["size"]), stage["plan"]["extent"], **stage["geometry"])
 
+    @cached_property
+    def student_geometry(self) -> CropGeometry:
+        return replace(self.geometry, deformation=self.recipe["landmarks"]["student_deformation"])
+
     def subjects_of(self, fold: int) -> set[str]:
         """Subjects that the networks of a fold must not see."""
         return {subject for subject, k in zip(self.films.subjects, self.folds, strict=True) if k == fold}
@@ -132,19 +137,24 @@ class FilmModel:
     def teacher(self, fold: int) -> float:
         """Train a fold's network on labelled films alone."""
         torch.manual_seed(self.recipe.seed + fold)
-        return self.landmark_training("teacher", fold, self.landmark_network(), [(self.films_without(fold), 1.0)])
+        sources = [(self.films_without(fold), 1.0)]
+        kept_out = self.films.select(self.folds == fold)
+        return self.landmark_training("teacher", fold, self.landmark_network(), sources, kept_out)
 
     def student(self, fold: int) -> float:
-        """Go on from the teacher with the films that it labelled, and phantoms."""
+        """Go on from a teacher with all films: labelled ones, known shapes, films that it labelled, and phantoms.
+
+        Nothing is kept out, so a student has no figure of its own; those of the teachers stand for it.
+        """
         teacher = self.trained_teacher(fold)
         shares = self.recipe["landmarks"]["shares"]
         sources = [
-            (self.films_with_mean_pose.select(self.folds != fold), shares["labelled"]),
-            (self.films_of_shapes(teacher, fold), shares["shapes"]),
+            (self.films_with_mean_pose, shares["labelled"]),
+            (self.films_of_shapes(teacher), shares["shapes"]),
             (self.labels_of(teacher, fold), shares["unlabelled"]),
             (self.phantom_crops, shares["phantoms"]),
         ]
-        return self.landmark_training("student", fold, teacher, sources)
+        return self.landmark_training("student", fold, teacher, sources, None)
 
     def films_without(self, fold: int) -> Films:
         """Labelled films of the other folds."""
@@ -164,8 +174,7 @@ class FilmModel:
         """The labelled films, each shape half-way between the pose of its label and the pose that a teacher sees.
 
         The shapes of the labels are exact, but their size and place were fitted film by film, with errors of some per
-        cent; those of a teacher that has not seen the film are independent of them. The teachers of the other folds
-        have seen the films that a student is validated on, so a trace of these reaches it; val is untouched by this.
+        cent; those of a teacher that has not seen the film are independent of them.
         """
         points = self.films.points.clone()
         for fold in range(self.recipe.folds):
@@ -175,12 +184,12 @@ class FilmModel:
             points[rows] = (points[rows] + fitted) / 2
         return self.films.with_points(points)
 
-    def films_of_shapes(self, teacher: nn.Module, fold: int) -> Films:
+    def films_of_shapes(self, teacher: nn.Module) -> Films:
         """Unlabelled films whose annotated shape is known: the shape, placed where a teacher sees the landmarks.
 
         Films on which shape and teacher differ by more than the gate allows are left out.
         """
-        table = self.shapes.without_subjects(self.subjects_of(fold))
+        table = self.shapes
         names = [f"{subject}{side}" for subject, side in zip(table.subjects, table.sides, strict=True)]
         shape_of = {name: row for row, name in enumerate(names)}
         films = self.named.select([Path(name).stem in shape_of for name in self.named.names])
@@ -189,16 +198,17 @@ class FilmModel:
         return films.with_points(points).select((misfit < self.recipe["landmarks"]["misfit"]).tolist())
 
     def landmark_training(
-        self, step: str, fold: int, network: nn.Module, sources: list[tuple[Films, float]]
+        self, step: str, fold: int, network: nn.Module, sources: list[tuple[Films, float]], kept_out: Films | None
     ) -> float:
-        """Train one landmark network; returns the mean error on the films of its fold."""
+        """Train one landmark network; returns the mean error on the films that were kept out."""
         schedule = Schedule(**self.recipe["landmarks"][step])
-        shapes = self.shapes.without_subjects(self.subjects_of(fold)).shapes
+        hidden = self.subjects_of(fold) if kept_out is not None else ()
+        shapes = self.shapes.without_subjects(hidden).shapes
         objective = LandmarkLikelihood(
             sources=sources,
-            kept_out=self.films.select(self.folds == fold),
+            kept_out=kept_out,
             shapes=torch.tensor(shapes, dtype=torch.float32),
-            geometry=self.geometry,
+            geometry=self.geometry if step == "teacher" else self.student_geometry,
             batch=schedule.batch,
             stride=network.stride,
         )

@@ -22,7 +22,7 @@ class LandmarkLikelihood:
     """
 
     sources: list[tuple[Films, float]]
-    kept_out: Films
+    kept_out: Films | None
     shapes: Tensor
     geometry: CropGeometry
     batch: int
@@ -46,7 +46,9 @@ class LandmarkLikelihood:
         return torch.cat([images for images, _ in drawn]), torch.cat([points for _, points in drawn])
 
     @torch.no_grad()
-    def validate(self, network: nn.Module) -> float:
+    def validate(self, network: nn.Module) -> float | None:
+        if self.kept_out is None:
+            return None
         images, points = self.kept_out.batch(torch.arange(len(self.kept_out)))
         predicted = find_points(network, images, self.typical(), self.geometry, self.stride)
         return float((predicted - points).norm(dim=-1).mean())

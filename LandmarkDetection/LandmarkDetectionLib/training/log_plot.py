@@ -12,7 +12,7 @@ def plot_log(folder: Path) -> Path:
     from matplotlib.figure import Figure
 
     with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
-        rows = [{field: float(value) for field, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{field: float(value or "nan") for field, value in row.items()} for row in csv.DictReader(file)]
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()

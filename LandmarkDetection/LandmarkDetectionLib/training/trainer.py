@@ -67,7 +67,7 @@ class Objective(Protocol):
 
     def loss(self, network: nn.Module, generator: torch.Generator) -> Tensor: ...
 
-    def validate(self, network: nn.Module) -> float: ...
+    def validate(self, network: nn.Module) -> float | None: ...
 
 
 def train_network(
@@ -102,7 +102,8 @@ def train_network(
         while progress["epoch"] < schedule.epochs and not cancelled() and not out_of_patience(progress, schedule):
             epoch = progress["epoch"]
             loss = run_epoch(model, network, averaged, objective, optimizer, schedule, seed, epoch, criterion)
-            figure = agreed(objective.validate(averaged.module.eval()))
+            figure = objective.validate(averaged.module.eval())
+            figure = None if figure is None else agreed(figure)
             record(progress, loss, figure)
             if rank() == 0:
                 if progress["best_epoch"] == epoch:
@@ -112,7 +113,8 @@ def train_network(
                 write_log(folder / "log.csv", progress["log"])
             else:
                 progress["epoch"] += 1
-            bars.update(bar, advance=1, description=f"{folder.name} loss {loss:.3f} validation {figure:.3f}")
+            said = "" if figure is None else f" validation {figure:.3f}"
+            bars.update(bar, advance=1, description=f"{folder.name} loss {loss:.3f}{said}")
     if rank() == 0 and progress["log"]:
         plot_log(folder)
     wait()
@@ -124,9 +126,11 @@ def out_of_patience(progress: dict, schedule: Schedule) -> bool:
     return schedule.patience is not None and progress["epoch"] - progress["best_epoch"] > schedule.patience
 
 
-def record(progress: dict, loss: float, figure: float) -> None:
-    """Note an epoch and whether it is the best one."""
-    if figure < progress["best"]:
+def record(progress: dict, loss: float, figure: float | None) -> None:
+    """Note an epoch and whether it is the best one; without a figure the last one is."""
+    if figure is None:
+        progress["best_epoch"] = progress["epoch"]
+    elif figure < progress["best"]:
         progress["best"], progress["best_epoch"] = figure, progress["epoch"]
     progress["log"].append([progress["epoch"], loss, figure])
 
