@@ -63,7 +63,7 @@ def mode(logits: Tensor, dims: int = 2) -> Tensor:
     return cell_coordinates(grid_size(logits, dims), logits)[best]
 
 
-def local_expectation(logits: Tensor, dims: int = 2, radius: float = 2.0) -> Tensor:
+def local_expectation(logits: Tensor, dims: int = 2, radius: float = 4.0) -> Tensor:
     """Expected cell within ``radius`` cells (per axis) of the mode, shape ``(..., dims)`` in cells.
 
     Far cells cannot pull the point towards the centre of the image, as they do in a whole-map expectation.

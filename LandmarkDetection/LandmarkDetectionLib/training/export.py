@@ -20,7 +20,7 @@ from .calibration import Evidence, fit
 from .film_crops import centroid_size
 from .film_model import FilmModel
 from .likelihood import find_points, upright_crops
-from .region_figures import out_of_fold_presence, presence_figures
+from .region_figures import kept_out_presence, presence_figures
 
 
 def export(model: FilmModel, folder: Path) -> Path:
@@ -32,8 +32,7 @@ def export(model: FilmModel, folder: Path) -> Path:
     halve(model.region_network(model.out / "region" / "all" / "weights.safetensors"), folder / "region.safetensors")
     save_arrays(model.prior().to_tensors(), folder / "shape.safetensors")
     evidence = out_of_fold_evidence(model)
-    presence = out_of_fold_presence(model)
-    threshold, region = presence_figures(presence)
+    threshold, region = presence_figures(kept_out_presence(model))
     stages = model.recipe.sections
     about = model.recipe["bundle"]
     content = {

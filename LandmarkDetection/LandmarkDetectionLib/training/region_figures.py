@@ -34,18 +34,17 @@ def both_orientations(network: nn.Module, images: Tensor, size: int) -> np.ndarr
     return torch.cat(logits).double().numpy()
 
 
-def out_of_fold_presence(model: FilmModel) -> Presence:
-    """Every named film judged by the region network that has not seen its subject; other anatomy by all of them."""
+def kept_out_presence(model: FilmModel) -> Presence:
+    """Named films of the subjects that one region network was trained without, and other anatomy, as it judges them."""
     stage = model.recipe["region"]
     films = model.named_with_landmarks
-    chosen = subject_folds(films.subjects, stage["folds"], model.recipe.seed)
-    knees, others = np.empty((len(films), 2)), []
-    for fold in range(stage["folds"]):
-        network = model.region_network(model.out / "region" / f"fold{fold}" / "weights.safetensors").eval()
-        size = stage["geometry"]["size"]
-        knees[chosen == fold] = both_orientations(network, films.images[chosen == fold], size)
-        others.append(both_orientations(network, model.other_anatomy, size))
-    return Presence(knees, np.concatenate(others))
+    kept_out = subject_folds(films.subjects, stage["folds"], model.recipe.seed) == 0
+    network = model.region_network(model.out / "region" / "fold0" / "weights.safetensors").eval()
+    size = stage["geometry"]["size"]
+    return Presence(
+        both_orientations(network, films.images[torch.from_numpy(kept_out)], size),
+        both_orientations(network, model.other_anatomy, size),
+    )
 
 
 def presence_figures(presence: Presence) -> tuple[float, dict]:
