@@ -111,10 +111,19 @@ def test_decoding_ignores_what_is_far_from_the_mode():
 def test_covariance_of_a_known_gaussian():
     logits = gaussian((61, 51), (30, 25), (2.5, 4.0))
     point = torch.tensor([30.0, 25.0], dtype=torch.float64)
-    expected = torch.diag(torch.tensor([2.5**2, 4.0**2], dtype=torch.float64)) + torch.eye(2) / 12
-    torch.testing.assert_close(covariance(logits, point), expected, atol=1e-4, rtol=0)
-    doubled = covariance(logits, point, temperature=2.0) - torch.eye(2) / 12
-    torch.testing.assert_close(doubled, 2 * (expected - torch.eye(2) / 12), atol=0.1, rtol=0)
+    moment = torch.diag(torch.tensor([2.5**2, 4.0**2], dtype=torch.float64))
+    torch.testing.assert_close(covariance(logits, point) + torch.eye(2) / 6, moment, atol=1e-4, rtol=0)
+    doubled = covariance(logits, point, temperature=2.0) + torch.eye(2) / 6
+    torch.testing.assert_close(doubled, 2 * moment, atol=0.1, rtol=0)
+
+
+def test_covariance_leaves_out_what_splatting_adds():
+    """The mean of many splatted points of a Gaussian has the covariance of that Gaussian."""
+    generator = torch.Generator().manual_seed(3)
+    points = 12 + 1.5 * torch.randn(20000, 2, generator=generator, dtype=torch.float64)
+    heatmap = splat(points, (25, 25)).mean(0).view(25, 25)
+    found = covariance(heatmap.clamp(min=1e-12).log(), points.mean(0))
+    torch.testing.assert_close(found, torch.cov(points.T), atol=0.02, rtol=0)
 
 
 def test_covariance_keeps_the_sign_of_a_slant():
@@ -124,10 +133,10 @@ def test_covariance_keeps_the_sign_of_a_slant():
     assert found[0, 1] == found[1, 0] and 3 < found[0, 1] < 6
 
 
-def test_covariance_of_a_certain_heatmap_is_that_of_one_cell():
+def test_covariance_of_a_certain_heatmap_is_never_zero():
     logits = torch.full((9, 9), -1e9)
     logits[4, 6] = 0
-    torch.testing.assert_close(covariance(logits, torch.tensor([6.0, 4.0])), torch.eye(2) / 12)
+    torch.testing.assert_close(covariance(logits, torch.tensor([6.0, 4.0])), torch.eye(2) / 100)
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 3.0])
@@ -193,5 +202,5 @@ def test_volumes_are_decoded_x_first():
     assert torch.dist(soft_argmax(logits, 3), expected) < 1e-3
     assert torch.dist(local_expectation(logits, 3, radius=4), expected) < 0.1
     found = covariance(logits, expected, 3)
-    wanted = torch.diag(torch.tensor([1.2**2, 0.9**2, 1.5**2], dtype=torch.float64)) + torch.eye(3) / 12
+    wanted = torch.diag(torch.tensor([1.2**2, 0.9**2, 1.5**2], dtype=torch.float64)) - torch.eye(3) / 6
     torch.testing.assert_close(found, wanted, atol=0.01, rtol=0)

@@ -339,8 +339,9 @@ def test_missing_shape_table_is_refused_and_an_excluded_subject_goes_whole(tmp_p
     with pytest.raises(LandmarkDetectionError, match="none.csv"):
         read_shapes(tmp_path / "none.csv")
     path = tmp_path / "shapes.csv"
-    rows = [f'{subject},{split},"{TIBIA}","{FEMUR}"' for subject, split in (("1", "free"), ("1", "val"), ("2", "free"))]
-    path.write_text("\n".join(["subject_id,split,tibia,femur", *rows]), encoding="utf-8")
+    cases = (("1", "free"), ("1", "val"), ("2", "free"))
+    rows = [f'{subject},L,{split},"{TIBIA}","{FEMUR}"' for subject, split in cases]
+    path.write_text("\n".join(["subject_id,side,split,tibia,femur", *rows]), encoding="utf-8")
     table = read_shapes(path)
     assert table.subjects == ("2",)
     np.testing.assert_array_equal(table.shapes[0], [[1, 2]] * 9 + [[3, 4]] * 7)

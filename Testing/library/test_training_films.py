@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from LandmarkDetectionLib.networks.hourglass import Hourglass
 from LandmarkDetectionLib.training.film_crops import CropGeometry, random_crops, sample_at
-from LandmarkDetectionLib.training.film_model import FilmModel
+from LandmarkDetectionLib.training.film_model import FilmModel, placed
 from LandmarkDetectionLib.training.films import read_films, read_labels, subject_folds, subject_of
 from LandmarkDetectionLib.training.recipe import load_recipe
 from LandmarkDetectionLib.training.wide_films import WideGeometry, knee_films
@@ -76,7 +76,7 @@ def test_no_film_and_no_shape_of_a_val_subject_is_learnt_from(film_model, kept_o
     assert set(film_model.films.names).isdisjoint(film_model.named.names)
 
 
-def test_no_subject_of_a_fold_reaches_its_student(film_model):
+def test_no_subject_of_a_fold_is_labelled_by_its_teacher(film_model):
     """Labels for unlabelled films leave out the other knee of a film of the fold, whatever the gate lets through."""
     fold = 0
     subjects = film_model.subjects_of(fold)
@@ -185,3 +185,28 @@ def test_a_large_oblong_film_is_fitted_into_the_square_with_its_landmarks(tmp_pa
     images, targets = films.batch(torch.arange(2))
     assert (centers(images) - targets[:, 0]).norm(dim=-1).max() < 0.05
     assert targets[0, 0, 0] + targets[1, 0, 0] == pytest.approx(207, abs=1e-4)
+
+
+def test_shapes_are_placed_by_scale_and_shift_alone():
+    generator = torch.Generator().manual_seed(4)
+    shapes = 50 * torch.randn(3, 16, 2, generator=generator)
+    scale, shift = torch.tensor([0.5, 1.3, 2.0])[:, None, None], 30 * torch.randn(3, 1, 2, generator=generator)
+    fitted, misfit = placed(shapes, scale * shapes + shift)
+    torch.testing.assert_close(fitted, scale * shapes + shift, atol=1e-3, rtol=0)
+    assert misfit.max() < 1e-5
+    _, misfit = placed(shapes, shapes.flip(-1))
+    assert misfit.min() > 0.3
+
+
+def test_known_shapes_come_back_on_films_without_labels(film_model):
+    """A shape that is annotated but not placed keeps its form; only films that a teacher recognizes are kept."""
+    teacher = Hourglass(1, 16, width=8, depth=1).eval()
+    assert len(film_model.films_of_shapes(teacher)) == 0
+    film_model.recipe["landmarks"]["misfit"] = math.inf
+    films = film_model.films_of_shapes(teacher)
+    assert len(films) >= 30 and not set(films.names) & set(film_model.films.names)
+    table = film_model.shapes
+    rows = {f"{s}{side}": row for row, (s, side) in enumerate(zip(table.subjects, table.sides, strict=True))}
+    for name, points in zip(films.names[:5], films.points[:5], strict=True):
+        shape = torch.tensor(table.shapes[rows[name.removesuffix(".png")]], dtype=torch.float32)
+        assert placed(shape[None], points[None])[1] < 1e-4

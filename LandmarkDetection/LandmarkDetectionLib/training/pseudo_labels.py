@@ -91,6 +91,8 @@ def pseudo_labels(
                 points.append(found.mean(0))
                 images.append(films.images[row].flip(-1) if turned else films.images[row])
     chosen = films.select([row in set(kept) for row in range(len(films))])
+    if not kept:
+        return chosen
     return Films(torch.stack(images), torch.stack(points), chosen.names, chosen.subjects, chosen.splits, chosen.sides)
 
 
