@@ -51,7 +51,7 @@ class Window:
 
     def pixel(self, ras) -> np.ndarray:
         """Return the window position (2,) of a world position (R, A, S)."""
-        raise NotImplementedError(f"{type(self).__name__} does not say where a world position appears.")
+        raise TypeError(f"{type(self).__name__} does not say where a world position appears.")
 
     def render(self) -> None:
         self.window.Render()
