@@ -7,7 +7,6 @@ import csv
 import numpy as np
 import pytest
 import slicer.util
-from LandmarkDetectionLib.errors import BundleError
 from LandmarkDetectionLib.inference.session import Session
 from LandmarkDetectionLib.mrml.markups import create_markups, local_positions, read_positions
 from LandmarkDetectionLib.mrml.parameters import find_results, restore_placement, restore_session, save_session
@@ -25,10 +24,7 @@ def detector():
     from LandmarkDetectionLib.inference.bundle import find_bundle
     from LandmarkDetectionLib.inference.detector import Detector
 
-    try:
-        return Detector(find_bundle(MODEL))
-    except BundleError as error:
-        pytest.skip(str(error))
+    return Detector(find_bundle(MODEL))
 
 
 def test_sample_film_is_detected_corrected_saved_and_corrected_again(application, repository, detector, tmp_path):

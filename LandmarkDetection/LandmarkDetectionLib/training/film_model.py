@@ -112,9 +112,12 @@ class FilmModel:
 
     @cached_property
     def phantom_wide(self) -> Films:
+        return self.kept("phantom_wide", self.make_phantom_wide)
+
+    def make_phantom_wide(self) -> Films:
+        """One knee with a wide field of view, and both knees, half each."""
         half = self.recipe["data"]["phantom_wide"] // 2
-        make = lambda: join([self.phantoms("wide", half), self.phantoms("bilateral", half)])  # noqa: E731
-        return self.kept("phantom_wide", make)
+        return join([self.phantoms("wide", half), self.phantoms("bilateral", half)])
 
     def train(self) -> None:
         """Everything, in order."""

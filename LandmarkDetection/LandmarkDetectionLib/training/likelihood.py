@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..heatmaps import cell_to_index, index_to_cell, local_expectation, spatial_cross_entropy
+from ..heatmaps import cell_to_index, index_to_cell, local_expectation, log_probabilities, spatial_cross_entropy
 from .film_appearance import normalise_batch
 from .film_crops import CropGeometry, centroid_size, pixel_grid, sample_at, training_batch
 from .films import Films
@@ -79,12 +79,16 @@ def upright_crops(images: Tensor, points: Tensor, geometry: CropGeometry) -> tup
 @torch.no_grad()
 def predict_points(
     network: nn.Module, images: Tensor, near: Tensor, geometry: CropGeometry, stride: int
-) -> Tensor:
-    """Landmarks ``(B, K, 2)`` of films in their own index coordinates, from crops about ``near``."""
+) -> tuple[Tensor, Tensor]:
+    """Landmarks ``(B, K, 2)`` of films in their own index coordinates, from crops about ``near``.
+
+    And the mean log-probability at the peaks of their heatmaps, shape ``(B,)``.
+    """
     crops, step, centre = upright_crops(images, near, geometry)
-    cells = local_expectation(network(crops).float())
+    logits = network(crops).float()
     middle = (torch.tensor(geometry.size) - 1) / 2
-    return (cell_to_index(cells, stride) - middle) * step + centre
+    points = (cell_to_index(local_expectation(logits), stride) - middle) * step + centre
+    return points, log_probabilities(logits).flatten(2).amax(-1).mean(-1)
 
 
 def find_points(
@@ -96,5 +100,5 @@ def find_points(
     """
     points = typical.expand(len(images), *typical.shape)
     for _ in range(looks):
-        points = predict_points(network, images, points, geometry, stride)
+        points, _ = predict_points(network, images, points, geometry, stride)
     return points

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..heatmaps import cell_to_index, local_expectation, log_probabilities
 from ..priors.shape import ShapePrior
 from .film_crops import CropGeometry, centroid_size
 from .films import Films
-from .likelihood import perturbed, upright_crops
+from .likelihood import perturbed, predict_points
 
 
 @dataclass(frozen=True)
@@ -36,21 +35,9 @@ def repeated_predictions(
     network: nn.Module, images: Tensor, near: Tensor, geometry: CropGeometry, stride: int, repeats: int
 ) -> tuple[Tensor, Tensor]:
     """Landmarks ``(R, B, K, 2)`` from ``repeats`` crops, and the mean log-probability at the peaks, ``(B,)``."""
-    points, _ = predict(network, images, near, geometry, stride)
-    results = [predict(network, images, perturbed(points, seed), geometry, stride) for seed in range(repeats)]
+    points, _ = predict_points(network, images, near, geometry, stride)
+    results = [predict_points(network, images, perturbed(points, seed), geometry, stride) for seed in range(repeats)]
     return torch.stack([points for points, _ in results]), torch.stack([peaks for _, peaks in results]).mean(0)
-
-
-@torch.no_grad()
-def predict(
-    network: nn.Module, images: Tensor, near: Tensor, geometry: CropGeometry, stride: int
-) -> tuple[Tensor, Tensor]:
-    """Landmarks in film index coordinates, and the mean log-probability at the peaks, shape ``(B,)``."""
-    crops, step, centre = upright_crops(images, near, geometry)
-    logits = network(crops).float()
-    middle = (torch.tensor(geometry.size) - 1) / 2
-    points = (cell_to_index(local_expectation(logits), stride) - middle) * step + centre
-    return points, log_probabilities(logits).flatten(2).amax(-1).mean(-1)
 
 
 def pseudo_labels(
