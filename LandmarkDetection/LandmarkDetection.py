@@ -23,7 +23,12 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 DEFAULT_MODEL = "knee-ap-radiograph"
-SAMPLES = {"KneeRight": "knee-right.dcm", "KneeLeft": "knee-left.png"}
+SAMPLES = {
+    "KneeRight": "knee-right.dcm",
+    "KneeLeft": "knee-left.png",
+    "SpineStraight": "spine-straight.dcm",
+    "SpineScoliosis": "spine-scoliosis.png",
+}
 SAMPLES_ADDRESS = "https://github.com/LandmarkDetection/SlicerLandmarkDetection/raw/main/Resources/Samples"
 
 
@@ -88,7 +93,7 @@ class LandmarkDetectionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """Build the panel from its .ui file."""
         ScriptedLoadableModuleWidget.setup(self)
         from LandmarkDetectionLib.ui.panel import Panel
-        from LandmarkDetectionLib.ui.shortcuts import HistoryShortcuts
+        from LandmarkDetectionLib.ui.shortcuts import ModuleShortcuts
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/LandmarkDetection.ui"))
         self.layout.addWidget(uiWidget)
@@ -98,7 +103,8 @@ class LandmarkDetectionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.panel = Panel(self.ui, self.logic, lambda: self._parameterNode)
         for spinBox in (self.ui.spacingSpinBox, self.ui.reviewSpinBox):
             spinBox.setRange(0.0, 100.0)
-        self._shortcuts = HistoryShortcuts(slicer.util.mainWindow() or self.parent, self.panel.undo, self.panel.redo)
+        keys = {"Ctrl+Z": self.panel.undo, "Ctrl+Y": self.panel.redo, "Ctrl+J": self.panel.show_next}
+        self._shortcuts = ModuleShortcuts(slicer.util.mainWindow() or self.parent, keys)
         self.ui.modelSelector.addItems(self.logic.modelNames())
         self.ui.modelSelector.connect("currentIndexChanged(int)", self._onModelChosen)
         scene = slicer.mrmlScene
@@ -322,6 +328,11 @@ class LandmarkDetectionLogic(ScriptedLoadableModuleLogic):
         from LandmarkDetectionLib.mrml.following import FOLLOWING
 
         return FOLLOWING.tracker(node) if node is not None else None
+
+    def message(self, node):
+        """What there is to say about the last correction of a detection (a level shift, a contradiction), or None."""
+        tracker = self.tracker(node)
+        return tracker.session.message if tracker is not None else None
 
     def _logTerms(self, bundle):
         key = (bundle.name, bundle.version)

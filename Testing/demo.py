@@ -1,6 +1,7 @@
-"""The main job, end to end, on the sample films: detect, drag the worst point to its place in a slice view, save.
+"""The main job, end to end, on the sample films: detect, drag the suggested point to its place in a slice view, save.
 
 Writes into ``demo-output/``: for each sample the scene (.mrb), landmarks (.mrk.json, .csv) and pictures of the view.
+`python Testing/demo.py SAMPLE...` runs the named samples only.
 """
 
 from __future__ import annotations
@@ -28,8 +29,13 @@ from LandmarkDetectionLib.mrml.markups import create_markups  # noqa: E402
 from LandmarkDetectionLib.mrml.tracking import LandmarkTracker  # noqa: E402
 from LandmarkDetectionLib.mrml.volumes import volume_image  # noqa: E402
 
-MODEL = "knee-ap-radiograph"
-SAMPLES = ("knee-right.dcm", "knee-left.png")
+SAMPLES = {
+    "knee-right.dcm": "knee-ap-radiograph",
+    "knee-left.png": "knee-ap-radiograph",
+    "spine-straight.dcm": "spine-ap-radiograph",
+    "spine-scoliosis.png": "spine-ap-radiograph",
+}
+TABLES = {"knee-ap-radiograph": "landmarks.csv", "spine-ap-radiograph": "landmarks-spine.csv"}
 console = Console(width=120)
 
 
@@ -40,31 +46,52 @@ def fail(error: Exception) -> None:
 
 def true_positions(name: str, ids: tuple[str, ...]) -> np.ndarray:
     """(n, 2) where the phantom of a sample has its landmarks."""
-    with (ROOT / "Resources" / "Samples" / "landmarks.csv").open(newline="", encoding="utf-8") as file:
+    with (ROOT / "Resources" / "Samples" / TABLES[SAMPLES[name]]).open(newline="", encoding="utf-8") as file:
         (row,) = [row for row in csv.DictReader(file) if row["image"] == name]
     return np.array([[float(row[f"{id}_{axis}"]) for axis in "xy"] for id in ids])
 
 
-def print_landmarks(name: str, session: Session, dragged: str, truth: np.ndarray) -> None:
-    """Landmarks, errors, and how far the others followed the one that was dragged."""
-    landmarks = session.detection.landmarks
-    before = landmarks.positions
-    errors, unit = reported_errors(landmarks)
-    table = Table(title=f"{name}: {session.detection.side} knee, {MODEL}")
-    for heading in ("landmark", "x px", "y px", f"expected error {unit}", "true error px", f"moved with {dragged} px"):
-        table.add_column(heading, justify="right" if heading != "landmark" else "left")
-    for row, landmark in enumerate(landmarks.schema.landmarks):
-        x, y = before[row]
-        apart = float(np.linalg.norm(before[row] - truth[row]))
-        followed = float(np.linalg.norm(session.landmarks.positions[row] - before[row]))
-        values = (x, y, errors[row], apart, followed)
-        table.add_row(f"{landmark.id} {landmark.title}", *(f"{value:.1f}" for value in values))
+def apart(positions: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(n,) distances in pixels; NaN where a landmark is absent."""
+    return np.linalg.norm(positions[:, :2] - others[:, :2], axis=1)
+
+
+def row_names(landmarks) -> dict[str, list[int]]:
+    """What has a row of its own in the table, with its landmarks: each landmark, or each vertebra."""
+    rows: dict[str, list[int]] = {}
+    for index, landmark in enumerate(landmarks.schema.landmarks):
+        vertebra, corner, _ = landmark.id.partition("_")
+        rows.setdefault(vertebra if corner else f"{landmark.id} {landmark.title}", []).append(index)
+    return rows
+
+
+def print_landmarks(name: str, session: Session, dragged: int, truth: np.ndarray) -> None:
+    """Errors before and after one landmark was dragged to its place; of the corners of a vertebra the mean."""
+    found, corrected = session.detection.landmarks, session.landmarks
+    errors, unit = reported_errors(found)
+    before, after = (apart(each.positions, truth) for each in (found, corrected))
+    columns = (errors, before, after, apart(corrected.positions, found.positions))
+    side = f", {session.detection.side} side" if session.detection.side else ""
+    table = Table(title=f"{name}: {SAMPLES[name]}{side}; {found.schema.ids[dragged]} was dragged to its place")
+    table.add_column("landmark")
+    for heading in (f"expected error {unit}", "true error px", "after the drag px", "moved px"):
+        table.add_column(heading, justify="right")
+    for row, members in row_names(found).items():
+        values = [np.asarray(column, dtype=float)[members] for column in columns]
+        present = np.isfinite(values[1])
+        table.add_row(row, *(f"{value[present].mean():.1f}" if present.any() else "absent" for value in values))
+    table.add_section()
+    table.add_row("mean", *(f"{np.nanmean(np.asarray(column, dtype=float)):.1f}" for column in columns))
+    others = np.arange(len(before)) != dragged
+    table.add_row("mean of the others", *(f"{np.nanmean(np.asarray(column, float)[others]):.1f}" for column in columns))
     console.print(table)
+    if session.message:
+        console.print(f"  {session.message}")
 
 
 def write_table(path: Path, name: str, landmarks) -> None:
     """The landmarks as the command line writes them."""
-    rows = list(landmark_rows(name, MODEL, landmarks))
+    rows = list(landmark_rows(name, SAMPLES[name], landmarks))
     fields = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fields)
@@ -79,20 +106,21 @@ def run(name: str, detector: Detector, out: Path) -> None:
     taken = volume_image(volume)
     detection = detector.detect(taken.image)
     truth = true_positions(name, detection.landmarks.schema.ids)
-    worst = int(np.argmax(np.linalg.norm(detection.landmarks.positions - truth, axis=1)))
     node = create_markups(volume, detection, taken.placement)
     session = Session(detection)
+    suggested = detection.landmarks.schema.index(session.suggest_next())
     tracker = LandmarkTracker(node, session, on_error=fail)
     tracker.start()
     update_regions(node, session.landmarks, taken.placement, detection.review_threshold)
-    view = SliceView(app, volume, size=(900, 700))
+    width, height = taken.image.frame.size[:2]
+    view = SliceView(app, volume, size=(900, 700) if 2 * width > height else (520, 1100))
     stem = out / Path(name).stem
     view.save(f"{stem}-detected.png")
     position = np.zeros(3)
-    node.GetNthControlPointPositionWorld(worst, position)
-    view.drag(view.pixel(position), view.pixel(taken.placement.to_local(truth[worst])))
+    node.GetNthControlPointPositionWorld(suggested, position)
+    view.drag(view.pixel(position), view.pixel(taken.placement.to_local(truth[suggested])))
     view.save(f"{stem}-corrected.png")
-    print_landmarks(name, session, detection.landmarks.schema.ids[worst], truth)
+    print_landmarks(name, session, suggested, truth)
     for note in detection.notes:
         console.print(f"  {note}")
     write_table(Path(f"{stem}.csv"), name, session.landmarks)
@@ -103,18 +131,24 @@ def run(name: str, detector: Detector, out: Path) -> None:
     app.close()
 
 
-def main() -> None:
-    """Both samples."""
+def main(names: list[str]) -> None:
+    """The named samples, or all of them."""
+    unknown = sorted(set(names) - set(SAMPLES))
+    if unknown:
+        raise SystemExit(f"{unknown[0]} is no sample; choose from {', '.join(SAMPLES)}.")
     out = ROOT / "demo-output"
     out.mkdir(exist_ok=True)
-    bundle = find_bundle(MODEL)
-    detector = Detector(bundle)
-    console.print(f"{bundle.title} {bundle.version}. {bundle.terms}")
-    console.print(detector.device_reason)
-    for name in SAMPLES:
-        run(name, detector, out)
+    detectors: dict[str, Detector] = {}
+    for name in names or SAMPLES:
+        model = SAMPLES[name]
+        if model not in detectors:
+            bundle = find_bundle(model)
+            detectors[model] = Detector(bundle)
+            console.print(f"{bundle.title} {bundle.version}. {bundle.terms}")
+            console.print(detectors[model].device_reason)
+        run(name, detectors[model], out)
     console.print(f"Written to {out.relative_to(ROOT)}: " + ", ".join(sorted(path.name for path in out.iterdir())))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -28,7 +28,7 @@ PRIORS = {d: ShapePrior.fit(np.stack([make_truth(np.random.default_rng(k), d) fo
 
 
 def make_detection(seed=0, dims=2, absent="", threshold: float | None = 3.0, heatmaps=True):
-    """A detection with Gaussian heatmaps around noisy positions; pixels are not square. Returns it and the truth."""
+    """A detection with Gaussian heatmaps around likely positions; pixels are not square. Returns it and the truth."""
     rng = np.random.default_rng(seed)
     spacing = np.array([0.5, 0.4, 0.6])[:dims]
     size = (120, 110, 90)[:dims]
@@ -36,13 +36,16 @@ def make_detection(seed=0, dims=2, absent="", threshold: float | None = 3.0, hea
     grid = frame.resampled(size=(30, 28, 22)[:dims])
     truth = make_truth(rng, dims) * 3 + 14
     deviation = rng.uniform(0.6, 1.6, len(NAMES))
-    found = truth + rng.normal(size=truth.shape) * deviation[:, None]
+    noisy = truth + rng.normal(size=truth.shape) * deviation[:, None]
+    # A network that has learnt shapes has used them already.
+    posterior = PRIORS[dims].posterior(noisy, deviation[:, None, None] ** 2 * np.eye(dims))
+    found = posterior.positions
     cells = np.stack(np.meshgrid(*[np.arange(n) for n in grid.size[::-1]], indexing="ij")[::-1], axis=-1)
     points = frame.to_index(grid.to_physical(cells)) * spacing
     squared = ((points - found.reshape(-1, *[1] * dims, dims)) ** 2).sum(axis=-1)
     logits = -0.5 * squared / deviation.reshape(-1, *[1] * dims) ** 2
     positions = found / spacing
-    covariances = deviation[:, None, None] ** 2 * np.eye(dims) / np.outer(spacing, spacing)
+    covariances = posterior.covariances / np.outer(spacing, spacing)
     errors, statuses = deviation * 2.6, ["predicted"] * len(NAMES)
     for name in absent:
         row = NAMES.index(name)

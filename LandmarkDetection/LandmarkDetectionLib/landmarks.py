@@ -51,6 +51,7 @@ class LandmarkSchema:
         mirror_pairs: ids that change places when the image is mirrored.
         chains: ids along one bone edge, in order.
         side_rule: how names relate to the left and right side of the body, in words.
+        levels: ids of each segment of a column, from top to bottom, like points in like places; () where there is none.
     """
 
     name: str
@@ -60,12 +61,14 @@ class LandmarkSchema:
     mirror_pairs: tuple[tuple[str, str], ...]
     chains: Mapping[str, tuple[str, ...]]
     side_rule: str
+    levels: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         known = set(self.ids)
         if len(known) != len(self.landmarks):
             raise LandmarkDetectionError(f"The landmark schema '{self.name}' names a landmark twice.")
-        used = {i for pair in self.mirror_pairs for i in pair} | {i for chain in self.chains.values() for i in chain}
+        groups = (*self.mirror_pairs, *self.chains.values(), *self.levels)
+        used = {i for group in groups for i in group}
         if used - known:
             raise LandmarkDetectionError(
                 f"The landmark schema '{self.name}' refers to unknown landmarks: {', '.join(sorted(used - known))}."
@@ -98,6 +101,7 @@ class LandmarkSchema:
             "side_rule": self.side_rule,
             "mirror_pairs": [list(pair) for pair in self.mirror_pairs],
             "chains": {bone: list(chain) for bone, chain in self.chains.items()},
+            "levels": [list(level) for level in self.levels],
             "landmarks": [
                 {**dataclasses.asdict(landmark), "code": dict(landmark.code) if landmark.code else None}
                 for landmark in self.landmarks
@@ -120,6 +124,7 @@ class LandmarkSchema:
                 mirror_pairs=tuple(tuple(pair) for pair in description["mirror_pairs"]),
                 chains={bone: tuple(chain) for bone, chain in description["chains"].items()},
                 side_rule=description["side_rule"],
+                levels=tuple(tuple(level) for level in description.get("levels", ())),
             )
         except (KeyError, TypeError) as error:
             raise LandmarkDetectionError(f"The landmark schema is incomplete or damaged: {error}.") from error

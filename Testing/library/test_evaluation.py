@@ -7,12 +7,8 @@ import json
 import numpy as np
 import pytest
 from LandmarkDetectionLib.errors import LandmarkDetectionError
-from LandmarkDetectionLib.evaluation import certainty, clicks, metrics
+from LandmarkDetectionLib.evaluation import certainty, metrics
 from LandmarkDetectionLib.evaluation.dataset import read_dataset, true_side
-from LandmarkDetectionLib.geometry import Frame
-from LandmarkDetectionLib.inference.detection import Detection
-from LandmarkDetectionLib.landmarks import LandmarkSet, load_schema
-from LandmarkDetectionLib.priors import ShapePrior
 from scipy import stats
 
 
@@ -27,6 +23,14 @@ def test_radial_errors_and_summary():
     assert row["p95"] == pytest.approx(np.percentile([5, 2, 1], 95))
     assert metrics.within(errors, (1, 2, 4.9)) == {"1": 1 / 3, "2": 2 / 3, "4.9": 2 / 3}
     assert metrics.summary(np.full((2, 2), np.nan)) is None
+
+
+def test_absent_landmarks_are_measured_from_the_middle_of_the_image():
+    positions = np.array([[3.0, 4.0], [np.nan, np.nan]])
+    assert metrics.placed(positions, (101, 41)).tolist() == [[3, 4], [50, 20]]
+    assert np.isnan(positions[1]).all()
+    errors = metrics.radial_errors(metrics.placed(positions, (101, 41)), np.array([[np.nan, np.nan], [53.0, 24.0]]))
+    assert errors == pytest.approx([np.nan, 5], nan_ok=True)
 
 
 def test_normal_error_is_across_the_chord_of_the_neighbours():
@@ -129,52 +133,6 @@ def test_regions_cover_what_they_promise():
     coverage, area = certainty.regions(predicted, np.broadcast_to(covariance, (4000, 2, 2, 2)), truth, ("a", "b"))
     assert coverage["joint"] == coverage["all"] == coverage["a"]
     assert "b" not in coverage
-
-
-def knee_detection(seed: int = 0) -> tuple[Detection, np.ndarray]:
-    """A detection whose errors are a common drift, which a shape prior can follow, with its truth."""
-    schema = load_schema("knee-ap")
-    count = len(schema.ids)
-    random = np.random.default_rng(seed)
-    mean = np.column_stack([np.tile(np.linspace(20, 200, 8), 2), np.repeat([130.0, 100.0], 8)])
-    prior = ShapePrior.fit(mean + random.normal(0, 3, (60, count, 2)))
-    truth = mean + random.normal(0, 2, (count, 2))
-    landmarks = LandmarkSet(
-        schema,
-        Frame.film((224, 224)),
-        truth + random.normal(0, 4, (count, 2)),
-        np.broadcast_to(16 * np.eye(2), (count, 2, 2)),
-        np.full(count, 5.0),
-        ("predicted",) * count,
-        ("test 1",) * count,
-    )
-    detection = Detection("test", "1", "0" * 64, "film", landmarks, "right", 1.0, 1.0, prior, None)
-    return detection, truth
-
-
-def test_clicks_end_at_the_truth():
-    detection, truth = knee_detection()
-    curve = clicks.simulate(detection, truth, 16, clicks.PROTOCOLS["ours"])
-    assert curve[0] == pytest.approx(metrics.radial_errors(detection.landmarks.positions, truth).mean())
-    assert curve[-1] == pytest.approx(0, abs=1e-9)  # sixteen clicks, each on another landmark
-
-
-def test_manual_clicks_by_hand():
-    truth = np.zeros((3, 2))
-    positions = np.array([[3.0, 0.0], [0.0, 6.0], [np.nan, np.nan]])
-    assert clicks.simulate_manual(positions, truth, 3) == pytest.approx([4.5, 1.5, 0, 0])
-
-
-def test_number_of_clicks_and_failures_by_protocol():
-    curves = np.array([[30.0, 19.0, 10.0], [10.0, 9.0, 8.0], [50.0, 40.0, 30.0]])
-    assert clicks.clicks_to_reach(curves, 20, clicks.PROTOCOLS["ours"]) == (pytest.approx(1.0), pytest.approx(1 / 3))
-    assert clicks.clicks_to_reach(curves, 20, clicks.PROTOCOLS["kim"]) == (pytest.approx(0.5), pytest.approx(1 / 3))
-    assert clicks.clicks_to_reach(curves, 1, clicks.PROTOCOLS["kim"]) == (None, 1.0)
-    figures = clicks.click_figures(list(curves), list(curves), clicks.PROTOCOLS["ours"])
-    assert figures["by_clicks"] == pytest.approx([30, 68 / 3, 16])
-    assert figures["noc"]["20"] == pytest.approx(1.0)
-    with pytest.raises(LandmarkDetectionError, match="protocol"):
-        clicks.protocol_named("other")
 
 
 def write_dataset(folder, rows: list[str], **description) -> None:

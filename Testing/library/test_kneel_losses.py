@@ -221,7 +221,7 @@ def test_transfer_copies_all_but_the_output():
     assert all(torch.equal(after[name], low.state_dict()[name]) for name in copied)
     assert all(torch.equal(after[name], before[name]) for name in ("out.weight", "out.bias"))
     image = torch.randn(1, 1, 32, 32)
-    assert torch.equal(low.eval().features(image), high.eval().features(image))
+    assert torch.equal(low.eval().features(low.encode(image)), high.eval().features(high.encode(image)))
 
 
 def test_transfer_refuses_another_architecture_and_copies_nothing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -96,10 +97,10 @@ def film_volume(name: str = "film", size: tuple[int, int] = (SIZE, SIZE), matrix
     return slicer.util.addVolumeFromArray(film_pixels(size)[None], matrix, name)
 
 
-def begin(volume, **options) -> SimpleNamespace:
+def begin(volume, detect: Callable[[Frame], Detection] = knee_detection, **options) -> SimpleNamespace:
     """Detect on a volume node, write the markups and start a tracker."""
     taken = volume_image(volume)
-    detection = knee_detection(taken.image.frame)
+    detection = detect(taken.image.frame)
     session = Session(detection)
     node = create_markups(volume, detection, taken.placement)
     save_session(node, session)

@@ -195,7 +195,7 @@ def test_release_can_be_given_to_a_worker(application, film):
     drag(view, work, 0)
     (name, position), held = asked.pop(), read_positions(work.node, work.placement)[0]
     assert name == "T0" and np.allclose(position, held, atol=1e-9)
-    result = work.session.move(name, position)
+    result = work.session.move(name, position + 4.0)
     # The result comes while the user holds another point: it waits for the end of that, which changes nothing.
     start = view.pixel(world(work.node, 9))
     view.press(start)

@@ -118,7 +118,7 @@ def test_release_and_absent_act_on_the_selected_row(widget, detected, view):
     widget.ui.absentButton.click()
     index = widget.logic.tracker(detected).session.landmarks.schema.index("F6")
     assert detected.GetNthControlPointPositionStatus(index) == detected.PositionMissing
-    assert {row.id: row.state for row in widget.panel.table.shown}["F6"] == "not in image"
+    assert {row.id: row.state for row in widget.panel.table.shown}["F6"] == "not in the image"
 
 
 def test_next_selects_a_landmark(widget, detected, view):

@@ -204,7 +204,8 @@ def test_every_sample_is_registered(host, module, samples):
     import SampleData
 
     sources = SampleData.SampleDataLogic.sources
-    assert [source["fileNames"] for source in sources] == ["knee-right.dcm", "knee-left.png"]
+    names = ["knee-right.dcm", "knee-left.png", "spine-straight.dcm", "spine-scoliosis.png"]
+    assert [source["fileNames"] for source in sources] == names
     for source in sources:
         path = QtCore.QUrl(source["uris"]).toLocalFile()
         assert QtCore.QFileInfo(path).exists()

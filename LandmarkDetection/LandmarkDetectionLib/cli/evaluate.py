@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from rich.progress import Progress
+from rich.table import Table
 
 from ..errors import LandmarkDetectionError
 from .output import INCOMPLETE, console, error_console, load_bundle, output_folder
@@ -14,10 +15,10 @@ from .output import INCOMPLETE, console, error_console, load_bundle, output_fold
 def run_evaluate(
     dataset: Path, model: str, out: Path, split: str | None, clicks: int, protocol: str, device: str
 ) -> int:
-    """Write ``metrics.json`` and ``report.html``; 0 only when every image was handled."""
+    """Write ``metrics.json``, ``report.html`` and, with clicks, ``clicks.png``; 0 only when every image was handled."""
     from ..evaluation.dataset import read_dataset
     from ..evaluation.evaluate import evaluate
-    from ..evaluation.report import write_report
+    from ..evaluation.report import write_click_plot, write_report
     from ..inference.detector import Detector
 
     data = read_dataset(dataset)
@@ -25,6 +26,7 @@ def run_evaluate(
     bundle = load_bundle(model)
     with Progress(console=error_console, transient=True) as bar:
         task = bar.add_task("Detecting", total=None)
+        click_task = bar.add_task("Correcting", total=clicks, visible=clicks > 0)
         figures, outcomes = evaluate(
             data,
             Detector(bundle, device=device),
@@ -33,31 +35,70 @@ def run_evaluate(
             clicks=clicks,
             protocol=protocol,
             progress=lambda done, total, name: bar.update(task, completed=done, total=total, description=name),
+            clicked=lambda done, total, name: bar.update(click_task, completed=done),
         )
     try:
         (folder / "metrics.json").write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         write_report(
             folder / "report.html", figures, outcomes, data, f"{bundle.name} {bundle.version}", bundle.terms, split
         )
+        if clicks:
+            write_click_plot(folder / "clicks.png", figures)
     except OSError as error:
         raise LandmarkDetectionError(f"The results cannot be written to '{folder}' ({error.strerror}).") from error
     for outcome in outcomes:
         if outcome.detection is None:
             error_console.print(f"{outcome.case.name}: {outcome.refusal}")
+    if clicks:
+        _print_clicks(figures, protocol)
     _print_summary(figures, folder)
     return INCOMPLETE if figures["refused"] else 0
 
 
 def _print_summary(figures: dict, folder: Path) -> None:
-    for title, key in (
-        ("Radial error (px)", "radial_error_px"),
-        ("Across the bone edge (px)", "radial_error_normal_px"),
-        ("Radial error (mm)", "radial_error_mm"),
+    inner = figures["in_order"] if figures["labels_out_of_order"] else None
+    for title, row in (
+        ("Radial error (px)", figures["radial_error_px"]),
+        ("Across the bone edge (px)", figures["radial_error_normal_px"]),
+        ("Radial error (% of the image's height)", figures["radial_error_height_percent"]),
+        ("Radial error (mm)", figures["radial_error_mm"]),
+        ("Radial error (px), films with labels in order", inner and inner["radial_error_px"]),
     ):
-        row = figures[key]
         if row:
             low, high = row["ci95"]
             console.print(f"{title}: mean {row['mean']:.2f} ({low:.2f} to {high:.2f}), median {row['median']:.2f}")
+    if figures["missed"]:
+        console.print(f"Landmarks not found: {figures['missed']}; each counts as lying in the middle of its image")
+    if figures["labels_out_of_order"]:
+        console.print(f"Films with labels out of order: {len(figures['labels_out_of_order'])}")
     if figures["side_accuracy"] is not None:
         console.print(f"Side right: {100 * figures['side_accuracy']:.1f} %")
     console.print(f"{figures['images']} images, {figures['refused']} refused; results in {folder}")
+
+
+def _print_clicks(figures: dict, protocol: str) -> None:
+    table = Table(title=f"Mean radial error of a film (px) by corrections, protocol {protocol}")
+    for heading in ("corrections", "mean", "95 % interval", "median", "left of the first", "by hand"):
+        table.add_column(heading, justify="right")
+    columns = ("by_clicks", "by_clicks_ci95", "median_by_clicks", "error_left_by_clicks", "manual_by_clicks")
+    for click, (mean, (low, high), median, left, manual) in enumerate(
+        zip(*(figures[key] for key in columns), strict=True)
+    ):
+        share = "" if left is None else f"{100 * left:.0f} %"
+        table.add_row(str(click), f"{mean:.2f}", f"{low:.2f} to {high:.2f}", f"{median:.2f}", share, f"{manual:.2f}")
+    console.print(table)
+    table = Table(title="Corrections until the mean error of a film is small enough")
+    for heading in ("target, px", "failures as cap", "films that reach it only", "films that never reach it"):
+        table.add_column(heading, justify="right")
+    for target, rate in figures["failure_rate"].items():
+        reached = figures["noc_reached_only"][target]
+        number = "" if reached is None else f"{reached:.2f}"
+        table.add_row(target, f"{figures['noc_failures_as_cap'][target]:.2f}", number, f"{100 * rate:.1f} %")
+    console.print(table)
+    worsened = figures["right_points_worsened"]
+    if worsened and worsened["share_of_points"] is not None:
+        console.print(
+            f"A correction makes {100 * worsened['share_of_points']:.2f} % of the untouched landmarks that were right "
+            f"worse by more than {worsened['worse_by_px']:g} px; {100 * worsened['share_of_corrections']:.1f} % of "
+            f"{worsened['corrections']} corrections do so to at least one."
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import typing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,106 +11,142 @@ import numpy as np
 from ..errors import LandmarkDetectionError
 from ..inference.detection import Detection
 from ..inference.session import Session
-from .metrics import radial_errors
+from .metrics import placed, radial_errors
+from .protocols import Protocol
 
-TARGETS = (1, 2, 3, 5, 10, 20, 30, 40, 50)
-"""Mean errors in pixels that a film should reach, for the number of clicks and the failure rate."""
+RIGHT_BELOW = 10.0
+"""Pixels: a landmark with a smaller error was right."""
+
+WORSE_BY = 10.0
+"""Pixels: a landmark whose error grew by more got worse."""
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How published evaluations of corrections differ.
+class Annotator(typing.Protocol):
+    """Whatever predicts landmarks and reacts to a correction."""
+
+    @property
+    def positions(self) -> np.ndarray:
+        """(n, d) index coordinates in the image as loaded, NaN where a landmark is absent."""
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The same before corrected landmarks are put where the user wants them; `Protocol.overwrite` tells when."""
+
+    def correct(self, row: int, position: np.ndarray) -> np.ndarray:
+        """Tells the true position (d,) of one landmark; returns all positions (n, d) after that."""
+
+
+class SessionAnnotator:
+    """A session, as the user has it: corrected landmarks stay, the others follow."""
+
+    def __init__(self, detection: Detection) -> None:
+        self.session = Session(detection)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """(n, d) index coordinates."""
+        return self.session.landmarks.positions
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The same: a session never disputes what the user said."""
+        return self.positions
+
+    def correct(self, row: int, position: np.ndarray) -> np.ndarray:
+        """Moves one landmark as if it had been dragged and released."""
+        name = self.session.landmarks.schema.ids[row]
+        return self.session.move(name, position).positions
+
+
+class ManualAnnotator:
+    """Revision by hand, the baseline: a landmark goes where it is put and no other follows."""
+
+    def __init__(self, positions: np.ndarray) -> None:
+        self.positions = np.array(positions, dtype=float)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The same: there is no model."""
+        return self.positions
+
+    def correct(self, row: int, position: np.ndarray) -> np.ndarray:
+        """Moves one landmark."""
+        self.positions[row] = position
+        return self.positions
+
+
+@dataclass(frozen=True, eq=False)
+class ClickRecord:
+    """One film under simulated corrections.
 
     Attributes:
-        repeat: whether a landmark that was corrected may be chosen again.
-        failures_cost_cap: whether a film that never reaches the target counts as the greatest number of clicks;
-            leaving it out instead flatters the weaker model.
+        means: (clicks + 1,) mean radial error in pixels after 0, 1, ... clicks.
+        right: (made,) for each correction made, the landmarks that were right and that no correction touched.
+        worsened: (made,) how many of those got worse by it.
     """
 
-    repeat: bool
-    failures_cost_cap: bool
+    means: np.ndarray
+    right: np.ndarray
+    worsened: np.ndarray
 
 
-PROTOCOLS = {
-    "ours": Protocol(repeat=False, failures_cost_cap=True),
-    "kim": Protocol(repeat=False, failures_cost_cap=False),
-    "student": Protocol(repeat=True, failures_cost_cap=False),
-}
+def simulate(
+    annotator: Annotator,
+    truth: np.ndarray,
+    clicks: int,
+    protocol: Protocol,
+    size: Sequence[int],
+    progress: Callable[[int], None] = lambda done: None,
+) -> ClickRecord:
+    """Corrects the worst landmark `clicks` times; a click does nothing once no landmark is left to correct.
 
+    An absent landmark that has a truth counts as lying in the middle of the image, see `metrics.placed`.
 
-def protocol_named(name: str) -> Protocol:
-    """The protocol `name`.
+    Args:
+        truth: (n, d) index coordinates in the order of the annotator's landmarks, NaN where unknown, not all of them.
+        size: of the image, x first.
+        progress: told the clicks done.
 
     Raises:
-        LandmarkDetectionError: if there is no such protocol.
+        LandmarkDetectionError: the protocol looks for the worst landmark on a film, and this is a volume.
     """
-    if name not in PROTOCOLS:
-        raise LandmarkDetectionError(f"'{name}' is not a protocol; choose one of {', '.join(PROTOCOLS)}.")
-    return PROTOCOLS[name]
-
-
-def simulate(detection: Detection, truth: np.ndarray, clicks: int, protocol: Protocol) -> np.ndarray:
-    """Mean radial error in pixels after 0, 1, ... `clicks` corrections through a session, shape (clicks + 1,).
-
-    Args:
-        truth: (n, d) index coordinates in the order of the detection's schema, NaN where unknown.
-    """
-    session = Session(detection)
-    ids = detection.landmarks.schema.ids
-    corrected: set[int] = set()
-    means = []
-    for click in range(clicks + 1):
-        errors = radial_errors(session.landmarks.positions, truth)
-        means.append(float(np.nanmean(errors)))
-        if click == clicks:
-            break
-        worst = _worst(errors, set() if protocol.repeat else corrected)
+    scale = _scale(protocol, size)
+    touched = np.zeros(len(truth), dtype=bool)
+    found = _scored(annotator, truth, touched, protocol, size)
+    errors = radial_errors(found, truth)
+    means, right, worsened = [np.nanmean(errors)], [], []
+    for click in range(clicks):
+        worst = _worst(radial_errors(found * scale, truth * scale), touched & (not protocol.repeat))
         if worst is not None:
-            session.move(ids[worst], truth[worst])
-            corrected.add(worst)
-    return np.array(means)
+            annotator.correct(worst, truth[worst])
+            touched[worst] = True
+            found = _scored(annotator, truth, touched, protocol, size)
+            before, errors = errors, radial_errors(found, truth)
+            was_right = ~touched & (before < RIGHT_BELOW)
+            right.append(was_right.sum())
+            worsened.append((was_right & (errors - before > WORSE_BY)).sum())
+        means.append(np.nanmean(errors))
+        progress(click + 1)
+    return ClickRecord(np.array(means), np.array(right, dtype=int), np.array(worsened, dtype=int))
 
 
-def simulate_manual(positions: np.ndarray, truth: np.ndarray, clicks: int) -> np.ndarray:
-    """The same without a model: each click replaces the worst landmark by its true place and nothing follows."""
-    errors = radial_errors(positions, truth)
-    means = [float(np.nanmean(errors))]
-    for _ in range(clicks):
-        worst = _worst(errors, set())
-        if worst is not None:
-            errors[worst] = 0.0
-        means.append(float(np.nanmean(errors)))
-    return np.array(means)
+def _scale(protocol: Protocol, size: Sequence[int]) -> np.ndarray:
+    if protocol.worst_at is None:
+        return np.ones(len(size))
+    if len(size) != len(protocol.worst_at):
+        raise LandmarkDetectionError("This protocol is one for films; choose the protocol 'ours' for a volume.")
+    return np.array(protocol.worst_at) / np.array(size)
 
 
-def clicks_to_reach(curves: np.ndarray, target: float, protocol: Protocol) -> tuple[float | None, float]:
-    """Mean number of clicks until the mean error is at most `target`, and the share of films that never get there.
-
-    Args:
-        curves: (m, clicks + 1) mean error of each film after each click.
-    """
-    reached = curves <= target
-    failed = ~reached.any(axis=1)
-    first = np.where(failed, curves.shape[1] - 1, reached.argmax(axis=1))
-    counted = first if protocol.failures_cost_cap else first[~failed]
-    return (float(counted.mean()) if len(counted) else None), float(failed.mean())
+def _scored(
+    annotator: Annotator, truth: np.ndarray, touched: np.ndarray, protocol: Protocol, size: Sequence[int]
+) -> np.ndarray:
+    if not protocol.overwrite:
+        return placed(annotator.predicted, size)
+    return np.where(touched[:, None], truth, placed(annotator.positions, size))
 
 
-def click_figures(curves: Sequence[np.ndarray], manual: Sequence[np.ndarray], protocol: Protocol) -> dict:
-    """``by_clicks``, ``manual_by_clicks``, ``noc`` and ``failure_rate`` (both by target in pixels) of all films."""
-    figures: dict = {"by_clicks": [], "manual_by_clicks": [], "noc": {}, "failure_rate": {}}
-    if not curves:
-        return figures
-    figures["by_clicks"] = np.mean(curves, axis=0).tolist()
-    figures["manual_by_clicks"] = np.mean(manual, axis=0).tolist()
-    if len(curves[0]) > 1:
-        for target in TARGETS:
-            number, rate = clicks_to_reach(np.array(curves), target, protocol)
-            figures["noc"][str(target)], figures["failure_rate"][str(target)] = number, rate
-    return figures
-
-
-def _worst(errors: np.ndarray, excluded: set[int]) -> int | None:
-    candidates = errors.copy()
-    candidates[list(excluded)] = np.nan
-    return int(np.nanargmax(candidates)) if np.isfinite(candidates).any() else None
+def _worst(errors: np.ndarray, excluded: np.ndarray) -> int | None:
+    candidates = np.where(excluded | ~np.isfinite(errors), 0.0, errors)
+    worst = int(candidates.argmax())
+    return worst if candidates[worst] > 0 else None

@@ -1,7 +1,7 @@
 """Numbers that say how far predicted landmarks lie from the truth.
 
 Arrays are stacked over images: (m, n, d) positions, (m, n) errors; NaN marks a landmark without truth or without
-prediction and never counts.
+prediction and never counts. So that a landmark cannot leave a mean by being declared absent, `placed` comes first.
 """
 
 from __future__ import annotations
@@ -16,6 +16,16 @@ WITHIN_PIXELS = (1, 2, 3, 4, 5, 10)
 WITHIN_MILLIMETRES = (1, 1.5, 2, 2.5, 3, 4)
 KNEEL_RADII = (1, 1.5, 2, 2.5)
 OUTLIER_DISTANCE = 10.0
+
+
+def placed(positions: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """A copy of (n, d) positions with those of absent landmarks in the middle of an image of `size` (x first).
+
+    The middle is the guess of someone who has not looked: to declare a landmark absent that is there costs as much as
+    that, and what the film does not show (no truth) costs nothing.
+    """
+    middle = (np.asarray(size, dtype=float) - 1) / 2
+    return np.where(np.isfinite(positions).all(axis=-1, keepdims=True), positions, middle)
 
 
 def radial_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

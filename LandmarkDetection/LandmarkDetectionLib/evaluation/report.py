@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ..images import read_image
 from ..overlay import draw_landmarks
 from .dataset import DataSet
-from .evaluate import Outcome
+from .outcome import Outcome
 
 WORST_FILMS = 10
 
@@ -37,8 +37,11 @@ def write_report(
         split=split,
         summaries=[
             ("radial, pixels", figures["radial_error_px"]),
+            ("radial, landmarks found only, pixels", figures["radial_error_found_px"] if figures["missed"] else None),
             ("across the bone edge, pixels", figures["radial_error_normal_px"]),
+            ("radial, per cent of the image's height", figures["radial_error_height_percent"]),
             ("radial, millimeters", figures["radial_error_mm"]),
+            *_in_order(figures["in_order"]),
         ],
         tables=[
             ("At most this many pixels away", figures["within_px"]),
@@ -49,6 +52,25 @@ def write_report(
         refused=[outcome for outcome in outcomes if outcome.detection is None],
     )
     path.write_text(html, encoding="utf-8")
+
+
+def write_click_plot(path: Path, figures: dict) -> None:
+    """The chart of the simulated corrections as a PNG file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    _clicks(figures).savefig(path, format="png", dpi=110)
+
+
+def _in_order(inner: dict | None) -> list[tuple[str, dict]]:
+    """Rows for the films whose labels are in order; none where that makes no difference."""
+    if inner is None:
+        return []
+    return [
+        ("labels in order: radial, pixels", inner["radial_error_px"]),
+        ("labels in order: radial, per cent of the image's height", inner["radial_error_height_percent"]),
+    ]
 
 
 def _charts(figures: dict, found: Sequence[Outcome]) -> list[tuple[str, Figure]]:
@@ -63,7 +85,8 @@ def _charts(figures: dict, found: Sequence[Outcome]) -> list[tuple[str, Figure]]
         ),
     ]
     if len(figures["by_clicks"]) > 1:
-        charts.append(("Mean radial error after each correction.", _clicks(figures)))
+        caption = "Mean radial error after each correction, with the bootstrap interval, and the median over the films."
+        charts.append((caption, _clicks(figures)))
     return charts
 
 
@@ -100,15 +123,21 @@ def _scatter(expected: np.ndarray, errors: np.ndarray) -> Figure:
 
 
 def _clicks(figures: dict) -> Figure:
-    figure, axes = _axes("corrections", "mean radial error (px)")
-    axes.plot(figures["by_clicks"], marker="o", label="with the others following")
-    axes.plot(figures["manual_by_clicks"], marker="o", label="by hand")
+    figure, axes = _axes("corrections", "mean radial error of a film (px)")
+    low, high = np.array(figures["by_clicks_ci95"]).T
+    clicks = range(len(low))
+    axes.fill_between(clicks, low, high, color="#3b6ea5", alpha=0.2, linewidth=0)
+    axes.plot(figures["by_clicks"], color="#3b6ea5", marker="o", label="with the others following")
+    axes.plot(figures["median_by_clicks"], color="#3b6ea5", linestyle="--", label="the same, median film")
+    axes.plot(figures["manual_by_clicks"], color="#c26a1f", marker="o", label="by hand")
+    axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     return figure
 
 
 def _worst_films(found: Sequence[Outcome], spacing: float | None) -> list[tuple[str, str]]:
-    ranked = sorted(found, key=lambda outcome: -np.nanmean(outcome.errors))[:WORST_FILMS]
+    known = [outcome for outcome in found if np.isfinite(outcome.errors).any()]
+    ranked = sorted(known, key=lambda outcome: -np.nanmean(outcome.errors))[:WORST_FILMS]
     films = []
     for outcome in ranked:
         picture = draw_landmarks(

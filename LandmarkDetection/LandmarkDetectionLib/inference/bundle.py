@@ -12,9 +12,9 @@ from pathlib import Path
 from ..errors import BundleError, LandmarkDetectionError
 from ..landmarks import LandmarkSchema
 from ..preprocessing.plan import Plan
-from ..priors.shape import ShapePrior
+from ..priors import ErrorModel, ShapePrior
 
-FORMAT = 1
+FORMAT = 2
 MODEL_FILE = "model.json"
 BUNDLED_MODELS = Path(__file__).resolve().parents[2] / "Resources" / "Models"
 
@@ -57,6 +57,7 @@ class Bundle:
     """A model as it is stored: everything a detector needs, and everything a user should know about it."""
 
     folder: Path
+    kind: str
     name: str
     version: str
     title: str
@@ -66,8 +67,10 @@ class Bundle:
     schema: LandmarkSchema
     mirrored_side: str | None
     stages: Mapping[str, Stage]
+    decoding: Mapping
     calibration: Calibration
     prior: ShapePrior
+    errors: ErrorModel
     figures: Mapping
     training: Mapping
     sha256: str
@@ -95,12 +98,14 @@ class Bundle:
             stages = {name: read_stage(stage, model["sha256"]) for name, stage in model["stages"].items()}
             return cls(
                 folder=folder,
-                **{key: model[key] for key in ("name", "version", "title", "description", "licence", "terms")},
+                **{key: model[key] for key in ("kind", "name", "version", "title", "description", "licence", "terms")},
                 schema=LandmarkSchema.from_dict(model["schema"]),
                 mirrored_side=model["mirrored_side"],
                 stages=stages,
+                decoding=model["decoding"],
                 calibration=Calibration(**model["calibration"]),
                 prior=ShapePrior.from_tensors(load_file(folder / model["prior"])),
+                errors=ErrorModel.from_tensors(load_file(folder / model["errors"])),
                 figures=model["figures"],
                 training=model["training"],
                 sha256=hashlib.sha256(raw).hexdigest(),

@@ -1,17 +1,25 @@
-"""How the other landmarks answer to what the user fixed: a function of detection, pins and absent points."""
+"""How the other landmarks answer to what the user fixed: a function of detection, pins, level and absent points.
+
+The errors of one detection go together. Their joint covariance is half that of the shape posterior (what the prior
+and the heatmaps leave open) and half that of the errors which the model made on images kept out (`ErrorModel`). A
+point that the user puts elsewhere tells its error; the others move by the errors that are then to be expected of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from ..landmarks import LandmarkSet
-from ..priors import Posterior
+from ..preprocessing.crop import centroid_size
+from ..priors.errors import Conditioned, condition
 from ..priors.gaussian import expected_radius
-from .decoding import Decoded, HeatmapGrid, messages
-from .detection import Detection, Heatmaps
+from ..priors.solve import diagonal_blocks
+from .detection import Detection
+from .levels import level_rows, shifted
 
 _SMALLEST_DEVIATION = 0.05  # index steps; a heatmap that claims to be surer would leave nothing to the others
 
@@ -19,26 +27,21 @@ Pins = Mapping[int, np.ndarray]
 """Row of each landmark the user has fixed, and its position (d,) in index coordinates."""
 
 
-@dataclass(frozen=True, eq=False)
-class Observations:
-    """What the image said at first: positions (n, d) and covariances (n, d, d) in index units, NaN where nothing."""
+@dataclass(frozen=True)
+class Corrections:
+    """What the user did to a detection.
 
-    positions: np.ndarray
-    covariances: np.ndarray
+    Attributes:
+        pins: fixed points.
+        apart: rows of those pins that say nothing about the others.
+        absent: rows that the user declared not to be in the image.
+        level: by how many levels the chain was shifted.
+    """
 
-    @classmethod
-    def of(cls, detection: Detection) -> Observations:
-        """Moments of the heatmaps where there are some, otherwise the landmarks of the detection as they are."""
-        landmarks = detection.landmarks
-        spacing = landmarks.frame.spacing
-        if detection.heatmaps is None:
-            positions, covariances = landmarks.positions.copy(), landmarks.covariances.copy()
-        else:
-            positions, covariances = HeatmapGrid(detection.heatmaps, landmarks.frame).moments()
-            positions, covariances = positions / spacing, covariances / np.outer(spacing, spacing)
-        missing = ~np.isfinite(landmarks.positions).all(axis=1) | ~np.isfinite(covariances).all(axis=(1, 2))
-        positions[missing], covariances[missing] = np.nan, np.nan
-        return cls(positions, covariances + _SMALLEST_DEVIATION**2 * np.eye(len(spacing)))
+    pins: Pins = field(default_factory=dict)
+    apart: frozenset[int] = frozenset()
+    absent: frozenset[int] = frozenset()
+    level: int = 0
 
 
 class Corrector:
@@ -48,170 +51,153 @@ class Corrector:
     the pins to that without. So a calibrated error stays calibrated, and nothing changes before something was fixed.
     """
 
-    def __init__(self, detection: Detection, observations: Observations, heatmaps: Heatmaps | None) -> None:
+    def __init__(self, detection: Detection) -> None:
         self.detection, self.base, self.prior = detection, detection.landmarks, detection.prior
-        self.observations = observations
         self.spacing = self.base.frame.spacing
-        self.grid = None if heatmaps is None else HeatmapGrid(heatmaps, self.base.frame)
-        self._seen = observations.positions * self.spacing
-        self._seen_covariances = observations.covariances * np.outer(self.spacing, self.spacing)
+        self.levels = level_rows(self.base.schema)
         self._cache: dict = {}
 
-    def released(self, pins: Pins, absent: Collection[int]) -> LandmarkSet:
-        """Every free landmark decoded from its own heatmap times what all others and the pins say about it.
+    def released(self, corrections: Corrections) -> LandmarkSet:
+        """The landmarks after a correction; a network that takes hints has looked again."""
+        return self._answer(self.seen(corrections), corrections)
 
-        Where no heatmaps are attached, a Gaussian takes the place of each. The detection itself when nothing is pinned.
-        """
-        posterior = self._posterior(pins, absent) if pins else None
-        if posterior is None:
-            return self._assembled(pins, absent, {}, 1.0)
-        before = self._radii_before(absent)
-        decoded = self._decode(posterior, pins, absent)
-        return self._assembled(pins, absent, decoded, posterior.scaling, before)
+    def followed(self, corrections: Corrections, row: int, place: np.ndarray, apart: bool) -> LandmarkSet:
+        """Live follow of a drag: the same answer, but no network looks again before the release."""
+        told = corrections.apart | {row} if apart else corrections.apart - {row}
+        held = Corrections({**corrections.pins, row: place}, told, corrections.absent - {row}, corrections.level)
+        return self._answer(self.seen(corrections), held)
 
-    def refined(self) -> LandmarkSet:
-        """Every landmark decoded from its own heatmap times what all others say, with nothing fixed by the user.
+    def seen(self, corrections: Corrections) -> LandmarkSet:
+        """What the image shows, given the level and, where the network takes them, the pins as hints."""
+        hints = {row: place for row, place in corrections.pins.items() if row not in corrections.apart}
+        level, repredict = corrections.level, self.detection.repredict
 
-        For a detector that wants the prior in its first answer. Covariances and expected errors are those of the
-        product, not calibrated.
-        """
-        posterior = self._posterior({}, ())
-        decoded = {} if posterior is None else self._decode(posterior, {}, ())
-        return self._assembled({}, (), decoded, 1.0, None)
+        def compute() -> LandmarkSet:
+            if level:
+                places = self.base.positions
+                for _ in range(abs(level)):
+                    places = shifted(places, self.levels, int(np.sign(level)))
+                start = self.base.replace(positions=places)
+                return start if repredict is None else repredict(hints, start)
+            return repredict(hints, None) if repredict is not None and hints else self.base
 
-    def followed(
-        self, current: LandmarkSet, pins: Pins, absent: Collection[int], index: int, position: np.ndarray
-    ) -> LandmarkSet:
-        """Live follow: every free landmark moves from where it is by as much as the posterior mean does.
+        key = (level, tuple((row, place.tobytes()) for row, place in sorted(hints.items())))
+        return self._cached("seen", key, compute)
 
-        The difference of two posteriors, one with the dragged point where it was and one with it where it is now, so
-        that nothing jumps when a drag begins.
-        """
-        held = {row: place for row, place in pins.items() if row != index}
-        absent = frozenset(absent) - {index}
-        now = self._posterior({**held, index: position}, absent)
-        if now is None:
-            return self._assembled({**held, index: position}, absent, {}, 1.0)
-        start = current.positions[index]
-        origin = {**held, index: start} if np.isfinite(start).all() else held
-        reference = self._cached("start", origin, absent, lambda: self._posterior(origin, absent))
-        shift = now.positions - reference.positions if reference is not None else np.zeros_like(now.positions)
-        unscaled = now.covariances / now.scaling
-        radii = expected_radius(unscaled)
-        decoded = {
-            row: Decoded(current.positions[row] * self.spacing + shift[row], unscaled[row], radii[row])
-            for row in self._free({**held, index: position}, absent)
-        }
-        before = self._cached("gaussian", {}, absent, lambda: self._gaussian_radii(absent))
-        return self._assembled({**held, index: position}, absent, decoded, now.scaling, before)
+    def surprise(self, corrections: Corrections, row: int, place: np.ndarray) -> float:
+        """Squared Mahalanobis distance of a drop from where the image showed the landmark; 0 where it showed none."""
+        seen = self.seen(corrections)
+        offset = place - seen.positions[row]
+        if not np.isfinite(offset).all():
+            return 0.0
+        covariance = seen.covariances[row] + _SMALLEST_DEVIATION**2 * np.eye(len(place))
+        return float(offset @ np.linalg.solve(covariance, offset))
 
-    def most_helpful(self, current: LandmarkSet, pins: Pins, absent: Collection[int]) -> int | None:
+    def most_helpful(self, current: LandmarkSet, corrections: Corrections) -> int | None:
         """Row of the free landmark that, once fixed, lowers the summed variance of all most; None if none is free.
 
-        ``sum_j tr(V_ji V_ii^-1 V_ij)`` of the joint posterior covariance V, calibrated as the expected errors are.
+        ``sum_j tr(V_ji V_ii^-1 V_ij)`` of the joint covariance V, calibrated as the expected errors are.
         """
-        candidates = self._free(pins, absent)
-        posterior = self._posterior(pins, absent) if candidates else None
-        if posterior is None:
-            return max(candidates, key=lambda row: current.expected_errors[row], default=None)
-        count, dims = self._seen.shape
-        before = self._cached("gaussian", {}, absent, lambda: self._gaussian_radii(absent))
-        factors = np.array([self._calibration(row, before) for row in range(count)])
-        joint = posterior.joint.reshape(count, dims, count, dims) * factors[:, None, None, None]
-        joint = joint * factors[None, None, :, None]
+        candidates = self._free(current, corrections)
+        if not candidates:
+            return None
+        dims = len(self.spacing)
+        joint = self._conditioned(self.seen(corrections), corrections).joint
+        joint = joint.reshape(len(current.positions), dims, -1, dims)[candidates][:, :, candidates]
+        radii = expected_radius(joint[np.arange(len(candidates)), :, np.arange(len(candidates))])
+        factors = current.expected_errors[candidates] / radii
+        joint = joint * factors[:, None, None, None] * factors[:, None]
         gains = [
-            np.einsum("jab,bc,jac->", rows, np.linalg.inv(joint[row, :, row, :]), rows)
-            for row in candidates
-            for rows in [joint[candidates][:, :, row, :]]
+            np.einsum("jab,bc,jac->", joint[:, :, k], np.linalg.inv(joint[k, :, k]), joint[:, :, k])
+            for k in range(len(candidates))
         ]
         return candidates[int(np.argmax(gains))]
 
-    def completed(self, current: LandmarkSet, pins: Pins, absent: Collection[int]) -> np.ndarray | None:
+    def completed(self, current: LandmarkSet) -> np.ndarray | None:
         """(n, d) isotropic positions of the whole shape, absent landmarks filled in by the prior; None if too few."""
-        posterior = self._posterior(pins, absent)
-        known = np.isfinite(current.positions).all(axis=1, keepdims=True)
-        return None if posterior is None else np.where(known, current.positions * self.spacing, posterior.positions)
-
-    def _free(self, pins: Pins, absent: Collection[int]) -> list[int]:
-        """Rows that may move: found by the model, neither pinned nor marked absent."""
-        found = np.isfinite(self.base.positions).all(axis=1)
-        return [row for row in np.flatnonzero(found).tolist() if row not in pins and row not in absent]
-
-    def _posterior(self, pins: Pins, absent: Collection[int]) -> Posterior | None:
-        """Joint posterior; None where too few points are known to place a shape."""
-        seen = self._seen.copy()
-        seen[list(absent)] = np.nan
-        fixed, places = np.zeros(len(seen), dtype=bool), np.full_like(seen, np.nan)
-        for row, place in pins.items():
-            fixed[row], places[row] = True, place * self.spacing
-        known = np.where(fixed[:, None], places, seen)
-        known = known[np.isfinite(known).all(axis=1)]
-        if len(known) < seen.shape[1] or np.ptp(known, axis=0).max() == 0:
+        known = np.isfinite(current.positions).all(axis=1)
+        if not self._placeable(current.positions[known]):
             return None
-        return self.prior.posterior(seen, self._seen_covariances, fixed, places)
+        positions = current.positions * self.spacing
+        covariances = np.broadcast_to(np.eye(len(self.spacing)), current.covariances.shape)
+        filled = self.prior.posterior(positions, covariances, known, positions)
+        return np.where(known[:, None], positions, filled.positions)
 
-    def _decode(self, posterior: Posterior, pins: Pins, absent: Collection[int]) -> dict[int, Decoded]:
-        """Each free landmark under a posterior, before the posterior's scaling."""
-        rows = self._free(pins, absent)
-        if self.grid is None:
-            covariances = posterior.covariances / posterior.scaling
-            radii = expected_radius(covariances)
-            return {row: Decoded(posterior.positions[row], covariances[row], radii[row]) for row in rows}
-        seen = np.isfinite(self._seen).all(axis=1)
-        seen[list(absent)] = False
-        precisions = np.zeros_like(self._seen_covariances)
-        precisions[seen] = np.linalg.inv(self._seen_covariances[seen])
-        means, message_precisions = messages(posterior, np.where(seen[:, None], self._seen, 0.0), precisions)
-        return {row: self.grid.decode(row, means[row], message_precisions[row]) for row in rows}
-
-    def _radii_before(self, absent: Collection[int]) -> np.ndarray:
-        """(n,) expected radii with nothing pinned, NaN where not found."""
-
-        def compute() -> np.ndarray:
-            radii = np.full(len(self._seen), np.nan)
-            posterior = self._posterior({}, absent)
-            for row, decoded in (self._decode(posterior, {}, absent) if posterior else {}).items():
-                radii[row] = decoded.radius
-            return radii
-
-        return self._cached("decoded", {}, absent, compute)
-
-    def _gaussian_radii(self, absent: Collection[int]) -> np.ndarray:
-        """(n,) expected radii of the Gaussian posterior with nothing pinned, NaN where it does not exist."""
-        posterior = self._posterior({}, absent)
-        return np.full(len(self._seen), np.nan) if posterior is None else expected_radius(posterior.covariances)
-
-    def _calibration(self, row: int, before: np.ndarray | None) -> float:
-        """Factor from a radius of this model to an expected error of the detection; 1 where nothing is known."""
-        if before is None:
-            return 1.0
-        factor = self.base.expected_errors[row] * np.sqrt(np.mean(self.spacing**2)) / before[row]
-        return float(factor) if np.isfinite(factor) and factor > 0 else 1.0
-
-    def _assembled(self, pins, absent, decoded: Mapping[int, Decoded], scaling: float, before=None) -> LandmarkSet:
-        """The detection with the decoded rows put in, pinned rows as the user has them, absent rows empty."""
-        base, unit = self.base, np.sqrt(np.mean(self.spacing**2))
-        positions, covariances = base.positions.copy(), base.covariances.copy()
-        errors, statuses, sources = base.expected_errors.copy(), list(base.statuses), list(base.sources)
+    def _answer(self, seen: LandmarkSet, corrections: Corrections) -> LandmarkSet:
+        """What is seen, moved by the errors that the pins tell of."""
+        rows = self._free(seen, corrections)
+        told = self._conditioned(seen, corrections)
+        dims, unit = len(self.spacing), np.sqrt(np.mean(self.spacing**2))
+        before = expected_radius(diagonal_blocks(self._joint(seen, corrections.absent), dims))
+        left = diagonal_blocks(told.joint, dims)
+        freedom = self.prior.degrees_of_freedom
+        scaling = (freedom + told.squared) / (freedom + told.count)
+        positions, covariances = seen.positions.copy(), seen.covariances.copy()
+        errors, statuses, sources = seen.expected_errors.copy(), list(seen.statuses), list(seen.sources)
         threshold = self.detection.review_threshold
-        for row, found in decoded.items():
-            factor = self._calibration(row, before)
-            positions[row] = found.position / self.spacing
-            covariances[row] = scaling * factor**2 * found.covariance / np.outer(self.spacing, self.spacing)
-            errors[row] = np.sqrt(scaling) * factor * found.radius / unit
+        for row in rows if told.count else ():
+            factor = seen.expected_errors[row] * unit / before[row]
+            positions[row] += told.shift[row] / self.spacing
+            covariances[row] = scaling * factor**2 * left[row] / np.outer(self.spacing, self.spacing)
+            errors[row] = np.sqrt(scaling) * factor * expected_radius(left[row]) / unit
             if threshold is not None:
                 statuses[row] = "review" if errors[row] > threshold else "predicted"
-        for row in absent:
+        for row in corrections.absent:
             positions[row], covariances[row], errors[row] = np.nan, np.nan, np.nan
             statuses[row], sources[row] = "absent", "user"
-        for row, place in pins.items():
+        for row, place in corrections.pins.items():
             positions[row], covariances[row], errors[row] = place, 0.0, 0.0
             statuses[row], sources[row] = "moved", "user"
-        return LandmarkSet(base.schema, base.frame, positions, covariances, errors, tuple(statuses), tuple(sources))
+        return seen.replace(
+            positions=positions,
+            covariances=covariances,
+            expected_errors=errors,
+            statuses=tuple(statuses),
+            sources=tuple(sources),
+        )
 
-    def _cached(self, kind: str, pins: Pins, absent: Collection[int], compute):
+    def _conditioned(self, seen: LandmarkSet, corrections: Corrections) -> Conditioned:
+        """The errors of what is seen, given those of the pins that count."""
+        found = np.isfinite(seen.positions).all(axis=1)
+        rows = [row for row in sorted(corrections.pins) if row not in corrections.apart and found[row]]
+        apart = [(corrections.pins[row] - seen.positions[row]) * self.spacing for row in rows]
+        joint, dims = self._joint(seen, corrections.absent), len(self.spacing)
+        if not rows:
+            return Conditioned(np.zeros((len(found), dims)), joint, 0.0, 0)
+        return condition(joint, np.array(rows), np.array(apart), dims)
+
+    def _joint(self, seen: LandmarkSet, absent: Collection[int]) -> np.ndarray:
+        """(n * d, n * d) covariance of the errors of what is seen."""
+
+        def compute() -> np.ndarray:
+            covariances = seen.covariances * np.outer(self.spacing, self.spacing)
+            covariances = covariances + (_SMALLEST_DEVIATION * self.spacing) ** 2 * np.eye(len(self.spacing))
+            positions = seen.positions * self.spacing
+            missing = ~(np.isfinite(positions).all(axis=1) & np.isfinite(covariances).all(axis=(1, 2)))
+            missing[list(absent)] = True
+            positions[missing] = np.nan
+            if not self._placeable(positions[~missing]):
+                return block_diag(*np.where(missing[:, None, None], np.eye(len(self.spacing)), covariances))
+            joint = self.prior.posterior(positions, covariances).joint
+            errors = self.detection.errors
+            return joint if errors is None else (joint + centroid_size(positions) ** 2 * errors.covariance) / 2
+
+        return self._cached("joint", (seen.positions.tobytes(), frozenset(absent)), compute)
+
+    def _free(self, seen: LandmarkSet, corrections: Corrections) -> list[int]:
+        """Rows that may move: found by the model, neither pinned nor marked absent."""
+        found = np.isfinite(seen.positions).all(axis=1)
+        fixed = {*corrections.pins, *corrections.absent}
+        return [row for row in np.flatnonzero(found).tolist() if row not in fixed]
+
+    @staticmethod
+    def _placeable(points: np.ndarray) -> bool:
+        """Whether points (k, d) are enough to place a shape."""
+        return len(points) >= points.shape[1] and np.ptp(points, axis=0).max() > 0
+
+    def _cached(self, kind: str, key: tuple, compute):
         """One remembered result of each kind: a drag asks for the same thing at every mouse event."""
-        key = (tuple((row, place.tobytes()) for row, place in sorted(pins.items())), frozenset(absent))
         if self._cache.get(kind, (None,))[0] != key:
             self._cache[kind] = (key, compute())
         return self._cache[kind][1]
+

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import LandmarkDetectionError
 from ..geometry import Frame
 from ..landmarks import LandmarkSchema, LandmarkSet
-from ..priors import ShapePrior
+from ..priors import ErrorModel, ShapePrior
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,14 @@ class Heatmaps:
         object.__setattr__(self, "logits", logits)
 
 
+Repredict = Callable[[Mapping[int, np.ndarray], LandmarkSet | None], LandmarkSet]
+"""Landmarks as a network sees them that is told where some are.
+
+Takes the row of each hint and its position (d,) in index coordinates, and, after a shift of levels, where all landmarks
+should be about. It keeps the features of the image, so that only what depends on the hints is computed.
+"""
+
+
 @dataclass(frozen=True, eq=False)
 class Detection:
     """One detection.
@@ -44,13 +52,15 @@ class Detection:
         bundle_name, bundle_version, bundle_sha256: the model that made it.
         image_name: the image, for people.
         landmarks: in the frame of the image as loaded.
-        side: side of the body, and `side_probability`, the probability of it.
+        side: side of the body, and `side_probability`, the probability of it; None where the model knows no sides.
         presence: probability that the image shows the anatomy at all.
         prior: shape prior in the orientation of the image (see `ShapePrior.mirrored`).
         heatmaps: None where a detection was read back from a scene.
         notes: sentences about the image and the detection.
         plausibility: of the shape, 0.5 at the limit of the prior.
         review_threshold: expected error in index units above which a landmark is to be reviewed, or None.
+        errors: how the errors of the model go together, in the orientation of the image; None where it was not learnt.
+        repredict: runs the network again with hints, see `Repredict`; None for models that take none. Not stored.
     """
 
     bundle_name: str
@@ -58,14 +68,16 @@ class Detection:
     bundle_sha256: str
     image_name: str
     landmarks: LandmarkSet
-    side: Literal["left", "right"]
-    side_probability: float
+    side: Literal["left", "right"] | None
+    side_probability: float | None
     presence: float
     prior: ShapePrior
     heatmaps: Heatmaps | None
     notes: tuple[str, ...] = ()
     plausibility: float = 1.0
     review_threshold: float | None = None
+    errors: ErrorModel | None = None
+    repredict: Repredict | None = None
 
     def to_dict(self) -> dict:
         """Everything but the heatmaps as plain JSON values; floats survive exactly, NaN becomes null."""
@@ -78,9 +90,10 @@ class Detection:
             "frame": self.landmarks.frame.to_dict(),
             "landmarks": landmark_values(self.landmarks),
             "side": self.side,
-            "side_probability": float(self.side_probability),
+            "side_probability": None if self.side_probability is None else float(self.side_probability),
             "presence": float(self.presence),
             "prior": {name: to_json(tensor) for name, tensor in self.prior.to_tensors().items()},
+            "errors": None if self.errors is None else to_json(self.errors.covariance),
             "notes": list(self.notes),
             "plausibility": float(self.plausibility),
             "review_threshold": None if self.review_threshold is None else float(self.review_threshold),
@@ -96,6 +109,7 @@ class Detection:
         try:
             schema = LandmarkSchema.from_dict(description["schema"])
             frame = Frame.from_dict(description["frame"])
+            errors = description["errors"]
             plain = ("bundle_name", "bundle_version", "bundle_sha256", "image_name", "side", "side_probability")
             return cls(
                 **{name: description[name] for name in (*plain, "presence", "plausibility", "review_threshold")},
@@ -103,6 +117,7 @@ class Detection:
                 prior=ShapePrior.from_tensors({k: from_json(v) for k, v in description["prior"].items()}),
                 heatmaps=heatmaps,
                 notes=tuple(description["notes"]),
+                errors=None if errors is None else ErrorModel(from_json(errors)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LandmarkDetectionError(f"The stored detection is damaged ({error}); detect again.") from error

@@ -47,6 +47,17 @@ class Ensemble:
         return network.to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
+    def encoded(self, member: nn.Module, inputs: np.ndarray) -> Tensor:
+        """What a member keeps of a batch ``(B, h, w)``: all that does not depend on hints."""
+        batch = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))[:, None]
+        return member.encode(batch.to(self.device, memory_format=torch.channels_last))
+
+    @torch.inference_mode()
+    def decoded(self, member: nn.Module, encoded: Tensor, hints: Tensor | None) -> Tensor:
+        """Output of a member for what it kept and maps of hints, on the processor."""
+        return member.decode(encoded, None if hints is None else hints.to(encoded.device)).float().cpu()
+
+    @torch.inference_mode()
     def logits(self, member: nn.Module, inputs: np.ndarray) -> Tensor:
         """Logits of one member for a batch ``(B, h, w)``, on the processor."""
         batch = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))[:, None]

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import LandmarkDetectionError
 from ..landmarks import LandmarkSet
-from .correction import Corrector, Observations
-from .detection import Detection, Heatmaps, from_json, landmark_values, landmarks_from_values, to_json
+from .correction import Corrections, Corrector
+from .detection import Detection, Heatmaps, Repredict, landmark_values, landmarks_from_values
+from .levels import level_step
 
-_FORMAT = 1
+_FORMAT = 2
+_CONTRADICTION = 30.0
+"""Squared distance, in standard deviations, beyond which a drop contradicts the image; 95 % of errors lie below 6."""
+
+_LOCAL = 0.5
+"""Distance, in levels of a column, beyond which a drop concerns one point and not its neighbors."""
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """One entry of the history. `pinned` and `absent` are ids; `absent` holds only what the user marked so."""
+    """One entry of the history.
+
+    `pinned`, `apart` (pins that say nothing about the others) and `absent` are ids; `absent` holds only what the user
+    marked so. `level` counts the levels by which the chain was shifted.
+    """
 
     landmarks: LandmarkSet
-    pinned: frozenset[str]
-    absent: frozenset[str]
+    pinned: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
+    level: int = 0
+    message: str | None = None
 
 
 class Session:
@@ -31,15 +44,13 @@ class Session:
     source ``user``, its expected error zero. The landmarks are a function of the detection, the pins and the absent
     points: with none of these they are those of the detection, untouched.
 
-    Args:
-        detection: with or without heatmaps; without, a Gaussian stands for each heatmap.
+    A corner of a column that is dropped on the neighboring level shifts all levels by one.
     """
 
     def __init__(self, detection: Detection) -> None:
         self.detection = detection
-        self._observations = Observations.of(detection)
-        self._corrector = Corrector(detection, self._observations, detection.heatmaps)
-        self._history = [_State(detection.landmarks, frozenset(), frozenset())]
+        self._corrector = Corrector(detection)
+        self._history = [_State(detection.landmarks)]
         self._cursor = 0
 
     @property
@@ -63,9 +74,14 @@ class Session:
         return self._cursor < len(self._history) - 1
 
     @property
+    def message(self) -> str | None:
+        """A sentence about the last action where there is something to say, or None."""
+        return self._state.message
+
+    @property
     def plausibility(self) -> float:
         """Of the present shape: 1 for the mean, 0.5 at the limit of the prior, towards 0 beyond."""
-        shape = self._corrector.completed(self.landmarks, self._pins(self._state), self._rows(self._state.absent))
+        shape = self._corrector.completed(self.landmarks)
         return 0.0 if shape is None else self.detection.prior.plausibility(shape)
 
     def move(self, name: str, position: np.ndarray, live: bool = False) -> LandmarkSet:
@@ -74,19 +90,25 @@ class Session:
         Args:
             name: id of the landmark; an absent one becomes present.
             position: (d,) index coordinates of the image; it may lie outside the image.
-            live: during a drag. The others follow the shape posterior, and neither history nor `landmarks` change.
-                Otherwise each free landmark is decoded again from its heatmap, and the action can be undone.
+            live: during a drag. The others follow, and neither history nor `landmarks` change. Otherwise a network that
+                takes hints looks again, a drop on a neighboring level shifts the chain, and the action can be undone.
         Raises:
             LandmarkDetectionError: unknown name, or a position that is not d finite numbers.
         """
         row, place = self.landmarks.schema.index(name), self._position(name, position)
         state = self._state
-        if live:
-            pins, absent = self._pins(state), self._rows(state.absent)
-            return self._corrector.followed(state.landmarks, pins, absent, row, place)
-        if name in state.pinned and np.array_equal(state.landmarks.positions[row], place):
+        if not live and name in state.pinned and np.array_equal(state.landmarks.positions[row], place):
             return state.landmarks
-        return self._act({**self._pins(state), row: place}, state.absent - {name})
+        step, far = self._step(state, row, place)
+        if live:
+            corrections = self._corrections(state)
+            return self._corrector.followed(corrections, row, place, apart=far or step != 0)
+        if step:
+            return self._shift(name, row, place, step)
+        surprise = self._corrector.surprise(self._corrections(state), row, place)
+        message = contradiction(name, far) if far or surprise > _CONTRADICTION else None
+        apart = state.apart | {name} if far else state.apart - {name}
+        return self._act({**self._pins(state), row: place}, apart, state.absent - {name}, state.level, message)
 
     def pin(self, name: str) -> LandmarkSet:
         """Confirms a landmark where it is: it stays, and counts as set by the user.
@@ -104,14 +126,16 @@ class Session:
         row, state = self.landmarks.schema.index(name), self._state
         if name not in state.pinned:
             return state.landmarks
-        return self._act({k: v for k, v in self._pins(state).items() if k != row}, state.absent)
+        pins = {k: v for k, v in self._pins(state).items() if k != row}
+        return self._act(pins, state.apart - {name}, state.absent, state.level)
 
     def mark_absent(self, name: str) -> LandmarkSet:
         """Declares that a landmark is not in the image; nothing happens if it is absent already."""
         row, state = self.landmarks.schema.index(name), self._state
         if state.landmarks.statuses[row] == "absent":
             return state.landmarks
-        return self._act({k: v for k, v in self._pins(state).items() if k != row}, state.absent | {name})
+        pins = {k: v for k, v in self._pins(state).items() if k != row}
+        return self._act(pins, state.apart - {name}, state.absent | {name}, state.level)
 
     def undo(self) -> LandmarkSet:
         """Takes the last action back; nothing happens if there is none."""
@@ -125,45 +149,47 @@ class Session:
 
     def suggest_next(self) -> str | None:
         """Id of the free landmark whose correction is expected to help all most; None when none is free."""
-        row = self._corrector.most_helpful(self.landmarks, self._pins(self._state), self._rows(self._state.absent))
+        row = self._corrector.most_helpful(self.landmarks, self._corrections(self._state))
         return None if row is None else self.landmarks.schema.ids[row]
 
-    def attach_heatmaps(self, heatmaps: Heatmaps) -> None:
-        """Gives a session that was read back its heatmaps; positions stay until the next correction.
+    def attach_heatmaps(self, heatmaps: Heatmaps | None, repredict: Repredict | None = None) -> None:
+        """Gives a session that was read back what is not stored; positions stay until the next correction.
 
         Raises:
-            LandmarkDetectionError: they are of another number of landmarks or axes.
+            LandmarkDetectionError: the heatmaps are of another number of landmarks or axes.
         """
         landmarks = self.detection.landmarks
-        if len(heatmaps.logits) != len(landmarks.positions) or heatmaps.frame.dims != landmarks.frame.dims:
+        if heatmaps is not None and (
+            len(heatmaps.logits) != len(landmarks.positions) or heatmaps.frame.dims != landmarks.frame.dims
+        ):
             raise LandmarkDetectionError(f"The heatmaps do not belong to '{landmarks.schema.name}'; detect again.")
-        self._corrector = Corrector(self.detection, self._observations, heatmaps)
+        self.detection = replace(self.detection, heatmaps=heatmaps, repredict=repredict)
+        self._corrector = Corrector(self.detection)
 
     def to_dict(self) -> dict:
         """Detection, history and what the image said at first as plain JSON values; heatmaps are left out."""
         return {
             "format": _FORMAT,
             "detection": self.detection.to_dict(),
-            "observations": {
-                "positions": to_json(self._observations.positions),
-                "covariances": to_json(self._observations.covariances),
-            },
             "history": [
-                {**landmark_values(state.landmarks), "pinned": sorted(state.pinned), "absent": sorted(state.absent)}
+                {
+                    **landmark_values(state.landmarks),
+                    **{field: sorted(getattr(state, field)) for field in ("pinned", "apart", "absent")},
+                    "level": state.level,
+                    "message": state.message,
+                }
                 for state in self._history[1:]
             ],
             "cursor": self._cursor,
         }
 
     @classmethod
-    def from_dict(
-        cls, description: Mapping, detection: Detection | None = None, heatmaps: Heatmaps | None = None
-    ) -> Session:
+    def from_dict(cls, description: Mapping, detection: Detection | None = None) -> Session:
         """The session that `to_dict` described.
 
         Args:
-            detection: a new detection in the same image, taken for its heatmaps only: what was stored stays the base.
-            heatmaps: instead of those of `detection`. With neither, Gaussians stand for them until `attach_heatmaps`.
+            detection: a new detection in the same image, taken for what is not stored only; what was stored stays the
+                base. Without it, no network looks again until `attach_heatmaps`.
         Raises:
             LandmarkDetectionError: a field is missing or damaged, or the heatmaps belong to something else.
         """
@@ -171,25 +197,21 @@ class Session:
             raise LandmarkDetectionError("The stored session is of another version of this extension; detect again.")
         try:
             session = cls(Detection.from_dict(description["detection"]))
-            stored = description["observations"]
-            session._observations = Observations(from_json(stored["positions"]), from_json(stored["covariances"]))
             base = session.detection.landmarks
             session._history += [
                 _State(
                     landmarks_from_values(base.schema, base.frame, entry),
-                    frozenset(entry["pinned"]),
-                    frozenset(entry["absent"]),
+                    *(frozenset(entry[field]) for field in ("pinned", "apart", "absent")),
+                    int(entry["level"]),
+                    entry["message"],
                 )
                 for entry in description["history"]
             ]
             session._cursor = range(len(session._history))[description["cursor"]]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise LandmarkDetectionError(f"The stored session is damaged ({error}); detect again.") from error
-        if heatmaps is None and detection is not None:
-            heatmaps = detection.heatmaps
-        session._corrector = Corrector(session.detection, session._observations, None)
-        if heatmaps is not None:
-            session.attach_heatmaps(heatmaps)
+        if detection is not None:
+            session.attach_heatmaps(detection.heatmaps, detection.repredict)
         return session
 
     @property
@@ -210,10 +232,54 @@ class Session:
             raise LandmarkDetectionError(f"The position of '{name}' must be {dims} finite numbers.")
         return place
 
-    def _act(self, pins: dict[int, np.ndarray], absent: frozenset[str]) -> LandmarkSet:
+    def _corrections(self, state: _State) -> Corrections:
+        """A state as the corrector takes it."""
+        return Corrections(self._pins(state), self._rows(state.apart), self._rows(state.absent), state.level)
+
+    def _step(self, state: _State, row: int, place: np.ndarray) -> tuple[int, bool]:
+        """By how many levels a drop shifts the chain, and whether it concerns its own point only."""
+        rows = self._corrector.levels
+        if not len(rows) or not (rows == row).any():
+            return 0, False
+        spacing = state.landmarks.frame.spacing
+        # Where the image shows the levels: a pin far from its level must not distort the measure.
+        places = self._corrector.seen(self._corrections(state)).positions
+        step, distance = level_step(places * spacing, rows, row, place * spacing)
+        return step, not step and distance > _LOCAL
+
+    def _shift(self, name: str, row: int, place: np.ndarray, step: int) -> LandmarkSet:
+        """The whole chain one level up or down; what the user has set stays."""
+        state, schema = self._state, self.landmarks.schema
+        other = "below" if step > 0 else "above"
+        message = (
+            f"{schema.landmarks[row].title} was put on the level {other}: all {len(schema.levels)} levels were moved "
+            f"one level {'down' if step > 0 else 'up'}; undo brings them back."
+        )
+        pins = self._pins(state)
+        # An older pin on the levels as they were would pull the shifted chain back.
+        apart = state.apart | {schema.ids[k] for k in pins}
+        return self._act({**pins, row: place}, apart - {name}, state.absent - {name}, state.level + step, message)
+
+    def _act(
+        self,
+        pins: dict[int, np.ndarray],
+        apart: frozenset[str],
+        absent: frozenset[str],
+        level: int,
+        message: str | None = None,
+    ) -> LandmarkSet:
         """Enters a new state into the history; what had been undone is forgotten."""
         ids = self.landmarks.schema.ids
-        landmarks = self._corrector.released(pins, self._rows(absent)) if pins or absent else self.detection.landmarks
-        self._history[self._cursor + 1 :] = [_State(landmarks, frozenset(ids[row] for row in pins), absent)]
+        corrections = Corrections(pins, self._rows(apart), self._rows(absent), level)
+        plain = not (pins or absent or level)
+        landmarks = self.detection.landmarks if plain else self._corrector.released(corrections)
+        pinned = frozenset(ids[row] for row in pins)
+        self._history[self._cursor + 1 :] = [_State(landmarks, pinned, apart, absent, level, message)]
         self._cursor += 1
         return landmarks
+
+
+def contradiction(name: str, alone: bool) -> str:
+    """The sentence for a drop that the image does not bear out."""
+    others = "the others were left as they are" if alone else "please check the others"
+    return f"The image does not show {name} where you put it; it stays there, and {others}."

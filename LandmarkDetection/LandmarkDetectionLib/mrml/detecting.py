@@ -66,13 +66,13 @@ class Request:
 
 
 class ResumeRequest(Request):
-    """The same image again, for the heatmaps of a session that came with a saved scene."""
+    """The same image again, for what a saved scene does not keep of a session: heatmaps and the network with hints."""
 
     def place(self, detection):
-        """Hand the heatmaps to the restored session; its landmarks stay as they are."""
+        """Hand heatmaps and `repredict` to the restored session; its landmarks stay as they are."""
         self.require_unchanged()
         if self.markups.GetScene() is not None:
-            FOLLOWING.attach_heatmaps(self.markups, detection.heatmaps)
+            FOLLOWING.attach_heatmaps(self.markups, detection.heatmaps, detection.repredict)
         return self.markups
 
 
@@ -82,9 +82,11 @@ def resume_request(node, find_bundle: Callable, worker: Callable) -> ResumeReque
     Nothing is installed for it, and another version of the model does not do: its heatmaps would contradict the points.
     """
     tracker = FOLLOWING.tracker(node)
-    if tracker is None or FOLLOWING.heatmaps(node) is not None or missing_dependencies():
+    if tracker is None or missing_dependencies():
         return None
     stored = tracker.session.detection
+    if stored.heatmaps is not None or stored.repredict is not None:
+        return None
     try:
         bundle = find_bundle(stored.bundle_name)
     except LandmarkDetectionError:
@@ -95,7 +97,7 @@ def resume_request(node, find_bundle: Callable, worker: Callable) -> ResumeReque
     given = float(np.mean(frame.spacing)) if frame.spacing_source == "given" else None
     volume = input_volume(node)
     source = volume_image(volume, given)
-    job = worker().detect(source.image, stored.bundle_name, "auto", stored.side)
+    job = worker().detect(source.image, stored.bundle_name, "auto", stored.side or "auto")
     return ResumeRequest(job, volume, source.placement, source.key, node)
 
 
@@ -115,10 +117,16 @@ def _lay_beside(node, volume) -> None:
 
 
 def summary(session: Session) -> str:
-    """Sentences about a detection: how many landmarks, the side, how many to review, and the notes of the detector."""
+    """Sentences about a detection: how many landmarks, the side where the model knows sides, how many to review, and
+    the notes of the detector."""
     detection, landmarks = session.detection, session.landmarks
     present = sum(status != "absent" for status in landmarks.statuses)
-    sentences = [f"{present} landmarks found, {detection.side} side ({100 * detection.side_probability:.0f} %)."]
+    sentences = [f"{present} landmarks found."]
+    if detection.side is not None:
+        sentences = [f"{present} landmarks found, {detection.side} side ({100 * detection.side_probability:.0f} %)."]
+    absent = len(landmarks.statuses) - present
+    if absent:
+        sentences.append(f"{absent} are not in the image.")
     review = sum(status == "review" for status in landmarks.statuses)
     if review:
         sentences.append(f"{review} of them should be checked.")

@@ -85,7 +85,7 @@ def _add_regions(node):
 def _square_roots(covariances: np.ndarray) -> np.ndarray:
     """(n, d, d) symmetric square roots; negative eigenvalues from rounding become zero."""
     values, vectors = np.linalg.eigh(covariances)
-    return np.einsum("nij,nj,nkj->nik", vectors, np.sqrt(np.clip(values, 0.0, None)), vectors)
+    return vectors * np.sqrt(np.clip(values, 0.0, None))[:, None, :] @ vectors.transpose(0, 2, 1)
 
 
 def _ellipse_rings(landmarks: LandmarkSet, placement: Placement, rows: np.ndarray, radius: float) -> vtk.vtkPolyData:
@@ -95,7 +95,7 @@ def _ellipse_rings(landmarks: LandmarkSet, placement: Placement, rows: np.ndarra
     """
     angles = np.linspace(0.0, 2.0 * np.pi, SEGMENTS, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    offsets = np.einsum("nij,kj->nki", _square_roots(landmarks.covariances[rows]), circle) * radius
+    offsets = circle @ _square_roots(landmarks.covariances[rows]) * radius  # a symmetric root is its own transpose
     points = placement.to_local(landmarks.positions[rows][:, None, :] + offsets)
     steps = placement.to_local(np.vstack([np.zeros(2), np.eye(2)]))
     normal = np.cross(steps[1] - steps[0], steps[2] - steps[0])
@@ -116,7 +116,7 @@ def _ellipsoids(landmarks: LandmarkSet, placement: Placement, rows: np.ndarray, 
     sphere = source.GetOutput()
     unit = np.array([sphere.GetPoint(k) for k in range(sphere.GetNumberOfPoints())])
     faces = np.array([[sphere.GetCell(k).GetPointId(c) for c in range(3)] for k in range(sphere.GetNumberOfCells())])
-    offsets = np.einsum("nij,kj->nki", _square_roots(landmarks.covariances[rows]), unit) * radius
+    offsets = unit @ _square_roots(landmarks.covariances[rows]) * radius
     points = placement.to_local(landmarks.positions[rows][:, None, :] + offsets)
     return _polydata(points, faces, landmarks.expected_errors[rows])
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 import slicer
 
+from ..inference.detection import Repredict
 from ..inference.session import Session
 from .display import HEATMAP_ROLE, REGIONS_ROLE, hide_heatmap, update_heatmap, update_regions
+from .names import NAMES_ROLE, highlight, update_names
 from .parameters import has_session, restore_session, save_session
 from .tracking import LandmarkTracker
 
@@ -26,23 +28,21 @@ class Listener:
 
 @dataclass
 class Following:
-    """The trackers by markups node ID, the heatmaps that belong to them, and the listeners.
+    """The trackers by markups node ID, and the listeners.
 
     Heatmaps are not saved with a scene: a restored session works without them until `attach_heatmaps`.
     """
 
     listeners: list[Listener] = field(default_factory=list)
     _trackers: dict[str, LandmarkTracker] = field(default_factory=dict)
-    _heatmaps: dict[str, object] = field(default_factory=dict)
 
     def begin(self, node, session: Session) -> LandmarkTracker:
         """Follow `node` on behalf of a new session, which is saved with it; an older session of it is given up."""
         self.end(node)
         tracker = self._add(node, session)
-        if session.detection.heatmaps is not None:
-            self._heatmaps[node.GetID()] = session.detection.heatmaps
         limit = {} if tracker.review_limit is None else {"limit": tracker.review_limit}
         update_regions(node, session.landmarks, tracker.placement, **limit)
+        update_names(node, session.landmarks, tracker.placement)
         save_session(node, session)
         return tracker
 
@@ -74,18 +74,18 @@ class Following:
 
     def heatmaps(self, node):
         """The heatmaps of a detection, or None where the session was read back from a scene."""
-        return self._heatmaps.get(node.GetID()) if node is not None else None
+        tracker = self.tracker(node)
+        return tracker.session.detection.heatmaps if tracker is not None else None
 
-    def attach_heatmaps(self, node, heatmaps) -> None:
-        """Give a restored session the heatmaps of its image.
+    def attach_heatmaps(self, node, heatmaps, repredict: Repredict | None = None) -> None:
+        """Give a restored session the heatmaps of its image, and the network that takes hints, where there is one.
 
         Raises:
             LandmarkDetectionError: they do not belong to it.
         """
         tracker = self.tracker(node)
         if tracker is not None:
-            tracker.session.attach_heatmaps(heatmaps)
-            self._heatmaps[node.GetID()] = heatmaps
+            tracker.session.attach_heatmaps(heatmaps, repredict)
 
     def show_heatmap(self, node, landmark: str | None) -> None:
         """Lay the heatmap of one landmark over the image, or take it away."""
@@ -95,6 +95,12 @@ class Following:
             return
         landmarks = tracker.session.landmarks
         update_heatmap(node, heatmaps, landmarks.schema.index(landmark), landmarks.frame, tracker.placement)
+
+    def highlight(self, node, landmark: str | None) -> None:
+        """Draw the label of one landmark where there are too many for all of them."""
+        tracker = self.tracker(node)
+        if tracker is not None:
+            highlight(node, landmark, tracker.session.landmarks, tracker.placement)
 
     def show_regions(self, node, visible: bool) -> None:
         """Show or hide the prediction regions of a detection."""
@@ -107,21 +113,19 @@ class Following:
         tracker = self._trackers.pop(node.GetID(), None)
         if tracker is not None:
             tracker.stop()
-        self._heatmaps.pop(node.GetID(), None)
 
     def end_all(self) -> None:
         """Follow nothing any more and hold no observer."""
         for tracker in self._trackers.values():
             tracker.stop()
         self._trackers.clear()
-        self._heatmaps.clear()
 
     def removed(self, node) -> None:
         """A markups node leaves the scene: its regions and its heatmap go with it."""
         if not has_session(node):
             return
         self.end(node)
-        for role in (REGIONS_ROLE, HEATMAP_ROLE):
+        for role in (REGIONS_ROLE, HEATMAP_ROLE, NAMES_ROLE):
             companion = node.GetNodeReference(role)
             if companion is not None and not slicer.mrmlScene.IsClosing():
                 slicer.mrmlScene.RemoveNode(companion)

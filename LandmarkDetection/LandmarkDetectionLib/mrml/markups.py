@@ -9,6 +9,7 @@ import vtk
 
 from ..landmarks import LandmarkSet
 from ..markups_file import COVARIANCE_TERMS, ERROR_MEASUREMENT, NOT_AVAILABLE, point_descriptions, reported_errors
+from .names import style_points
 from .placement import Placement
 
 VOLUME_ROLE = "LandmarkDetection.inputVolume"
@@ -33,10 +34,6 @@ def create_markups(volume, detection, placement: Placement, name: str | None = N
     """
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name or f"{volume.GetName()} landmarks")
     node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
-    display.SetUseGlyphScale(True)
-    display.SetGlyphScale(1.5)
-    display.SetTextScale(2.5)
     write_detection(node, volume, detection, placement)
     return node
 
@@ -49,11 +46,13 @@ def write_detection(node, volume, detection, placement: Placement) -> None:
             VERSION_ATTRIBUTE: detection.bundle_version,
             HASH_ATTRIBUTE: detection.bundle_sha256,
             SIDE_ATTRIBUTE: detection.side,
-            SIDE_PROBABILITY_ATTRIBUTE: f"{detection.side_probability:.4f}",
+            SIDE_PROBABILITY_ATTRIBUTE: None if detection.side is None else f"{detection.side_probability:.4f}",
         }
         for key, value in attributes.items():
-            node.SetAttribute(key, str(value))
+            node.SetAttribute(key, value)  # None, where a model knows no sides, takes the attribute away
         attach_to_volume(node, volume)
+        if node.GetNumberOfControlPoints() != len(detection.landmarks.schema.landmarks):
+            style_points(node, detection.landmarks)
         write_landmarks(node, detection.landmarks, placement)
 
 
@@ -68,23 +67,33 @@ def input_volume(node):
     return node.GetNodeReference(VOLUME_ROLE)
 
 
-def write_landmarks(node, landmarks: LandmarkSet, placement: Placement, held: int | None = None) -> None:
+def write_landmarks(node, landmarks: LandmarkSet, placement: Placement) -> None:
     """Write positions, labels, descriptions, states and measurements in one modification of the node.
 
     Absent landmarks become *missing*; landmarks without a position that are not absent become *undefined*. A point is
-    *selected* unless it is to be reviewed. The point in row `held` is under the user's mouse and is not moved.
+    *selected* unless it is to be reviewed.
     """
     with slicer.util.NodeModify(node):
         _set_number_of_points(node, len(landmarks.schema.landmarks))
-        local = placement.to_local(landmarks.positions)
+        write_positions(node, landmarks, placement)
         descriptions = point_descriptions(landmarks)
         for row, landmark in enumerate(landmarks.schema.landmarks):
-            if row != held:
-                _write_position(node, row, local[row], landmarks.statuses[row])
             node.SetNthControlPointLabel(row, landmark.id)
             node.SetNthControlPointDescription(row, descriptions[row])
             node.SetNthControlPointSelected(row, landmarks.statuses[row] != "review")
         _write_measurements(node, landmarks, placement)
+
+
+def write_positions(node, landmarks: LandmarkSet, placement: Placement, held: int | None = None) -> None:
+    """Write positions only, in one modification: all that is worth its time while a point is dragged.
+
+    The point in row `held` is under the user's mouse and is not moved.
+    """
+    local = placement.to_local(landmarks.positions)
+    with slicer.util.NodeModify(node):
+        for row, status in enumerate(landmarks.statuses):
+            if row != held:
+                _write_position(node, row, local[row], status)
 
 
 def _set_number_of_points(node, count: int) -> None:

@@ -13,7 +13,8 @@ import vtk
 from ..errors import LandmarkDetectionError
 from ..landmarks import LandmarkSet
 from .display import update_regions
-from .markups import local_positions, write_landmarks
+from .markups import local_positions, write_landmarks, write_positions
+from .names import follow_visibility, update_names
 from .parameters import require_volume, save_session
 from .volumes import cache_key, placement_of
 
@@ -110,6 +111,7 @@ class LandmarkTracker:
             (node, node.PointEndInteractionEvent, self._on_end),
             (node, node.PointPositionMissingEvent, self._on_taken_away),
             (node, node.PointPositionUndefinedEvent, self._on_taken_away),
+            (node, node.DisplayModifiedEvent, self._on_display_changed),
             (self.volume, vtk.vtkCommand.ModifiedEvent, self._on_volume_changed),
             (self.volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._on_volume_changed),
             (slicer.mrmlScene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._on_node_removed),
@@ -185,6 +187,10 @@ class LandmarkTracker:
             self.later(self._take_absences)
 
     @reporting
+    def _on_display_changed(self, caller, event, data=None) -> None:
+        follow_visibility(self.node)
+
+    @reporting
     def _on_volume_changed(self, caller, event, data=None) -> None:
         """Stay on the anatomy when the volume gets another transform, or has its own hardened."""
         if self.volume.GetImageData() is None:
@@ -247,11 +253,16 @@ class LandmarkTracker:
             return
         self._moved_in_drag = True
         landmarks = self.session.move(self._name(row), self.placement.to_index(positions[row]), live=True)
-        self._write(landmarks, held=row, held_at=positions[row])
+        self._write_live(landmarks, row, positions[row])
         self.on_change(landmarks, True)
 
     def _finish_move(self, row: int) -> None:
-        """Release a point: it goes back onto the plane of its film, and the others are decided anew."""
+        """Release a point: it goes back onto the plane of its film, and the others are decided anew.
+
+        This runs on the main thread, networks that take hints included: they keep the features of the image, so that
+        a release takes at most 150 ms, less than people notice as a wait. On another thread the user could grab the
+        next point before the answer, which would then have to move points under the mouse or be dropped.
+        """
         position = self.placement.to_index(local_positions(self.node)[row])
         self._put(row, position)
         landmarks = self.release(self._name(row), position)
@@ -293,17 +304,27 @@ class LandmarkTracker:
             self._writing = False
         self._known[row] = local
 
-    def _write(self, landmarks: LandmarkSet, held: int | None = None, held_at: np.ndarray | None = None) -> None:
-        """Write landmarks and their regions, without hearing the events that this causes."""
+    def _write_live(self, landmarks: LandmarkSet, held: int, held_at: np.ndarray) -> None:
+        """Write what is seen moving while a point is held; words, measurements and names follow on release."""
         self._writing = True
         try:
-            write_landmarks(self.node, landmarks, self.placement, held=held)
+            write_positions(self.node, landmarks, self.placement, held)
             update_regions(self.node, landmarks, self.placement, **self._limits())
         finally:
             self._writing = False
         self._known = local_positions(self.node)
-        if held is not None:
-            self._known[held] = held_at
+        self._known[held] = held_at
+
+    def _write(self, landmarks: LandmarkSet) -> None:
+        """Write landmarks, their regions and names, without hearing the events that this causes."""
+        self._writing = True
+        try:
+            write_landmarks(self.node, landmarks, self.placement)
+            update_regions(self.node, landmarks, self.placement, **self._limits())
+            update_names(self.node, landmarks, self.placement)
+        finally:
+            self._writing = False
+        self._known = local_positions(self.node)
 
     def _limits(self) -> dict[str, float]:
         return {} if self.review_limit is None else {"limit": self.review_limit}

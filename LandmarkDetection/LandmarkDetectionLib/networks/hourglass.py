@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .blocks import BLOCKS, DROPOUT, MAX_POOL, convolution, convolution_norm
+from .hints import HintFusion
 
 STRIDE = 4
 """Pixels of the input per heatmap cell, along every axis."""
@@ -60,6 +61,7 @@ class Hourglass(nn.Module):
         squeeze_excitation: gate the channels of every block.
         top_skip: False leaves out the outermost skip and up-sampling, as in the paper's drawing: half the grid.
         dropout: probability of dropping a channel in the mixer.
+        hint_channels: maps of hints, on the grid of the heatmaps, that are added to the entry's features; 0 for none.
         dims: 2 or 3.
 
     The input has shape ``(B, in_channels, [D,] H, W)``, the logits ``(B, K, [D/4,] H/4, W/4)``.
@@ -77,6 +79,7 @@ class Hourglass(nn.Module):
         squeeze_excitation: bool = False,
         top_skip: bool = True,
         dropout: float = 0.25,
+        hint_channels: int = 0,
         dims: int = 2,
     ) -> None:
         super().__init__()
@@ -90,6 +93,8 @@ class Hourglass(nn.Module):
             make(2 * width, 2 * width),
             make(2 * width, 4 * width),
         )
+        self.hint_channels, self.hint_stride = hint_channels, STRIDE
+        self.fusion = HintFusion(dims, hint_channels, 4 * width) if hint_channels else None
         self.hourglass = HourglassModule(make, dims, width, depth, upsample, top_skip)
         self.mixer = nn.Sequential(
             DROPOUT[dims](dropout),
@@ -99,9 +104,18 @@ class Hourglass(nn.Module):
         )
         self.out = convolution(dims, 4 * width, out_channels, 1)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Features before the heatmaps, shape ``(B, 4 * width, ...)``."""
-        return self.mixer(self.hourglass(self.entry(x)))
+    def encode(self, image: Tensor) -> Tensor:
+        """What does not depend on hints, shape ``(B, 4 * width, ...)`` at a quarter of the resolution."""
+        return self.entry(image)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.features(x))
+    def features(self, encoded: Tensor, hints: Tensor | None = None) -> Tensor:
+        """Features before the heatmaps, shape ``(B, 4 * width, ...)``."""
+        fused = encoded if hints is None or self.fusion is None else encoded + self.fusion(hints)
+        return self.mixer(self.hourglass(fused))
+
+    def decode(self, encoded: Tensor, hints: Tensor | None = None) -> Tensor:
+        """Heatmaps from ``encode`` and hints ``(B, hint_channels, ...)`` on the same grid."""
+        return self.out(self.features(encoded, hints))
+
+    def forward(self, x: Tensor, hints: Tensor | None = None) -> Tensor:
+        return self.decode(self.encode(x), hints)

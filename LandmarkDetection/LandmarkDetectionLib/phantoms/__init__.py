@@ -1,13 +1,15 @@
-"""Knee radiograph phantoms: films with exact landmarks, drawn from a seed.
+"""Radiograph phantoms of knee and spine: films with exact landmarks, drawn from a seed.
 
-A parametric bone model of plain anatomical dimensions (`bones`, in millimetres) becomes a volume of labels and
-attenuation (`volume`) or is projected onto a film (`film`); `outline` reads the sixteen landmarks off the projected
-bone edge; `knee.make_knee` does all of it. Its numbers are round
-figures chosen by hand, see `dimensions`.
+A parametric bone model of plain anatomical dimensions (`bones` of the knee, `vertebrae` and `thorax` of the trunk, in
+millimetres) is projected onto a film (`volume`, `tubes`, `film`) or becomes a volume of labels and attenuation.
+Landmarks are read off the model's own edges: `outline` for the knee, the endplates of `vertebrae` for the spine.
+`knee.make_knee` and `spine.make_spine` do all of it. The numbers are round figures chosen by hand, see `dimensions`
+and `spine_dimensions`.
 """
 
 from __future__ import annotations
 
 from .knee import KneePhantom, make_knee
+from .spine import SpinePhantom, make_spine
 
-__all__ = ["KneePhantom", "make_knee"]
+__all__ = ["KneePhantom", "SpinePhantom", "make_knee", "make_spine"]

@@ -1,4 +1,7 @@
-"""The two sample films kept with the project: `knee-right.dcm` and `knee-left.png`, with their exact landmarks.
+"""The four sample films kept with the project, with their exact landmarks.
+
+`knee-right.dcm` and `knee-left.png` (landmarks in `landmarks.csv`), `spine-straight.dcm` and `spine-scoliosis.png`
+(`landmarks-spine.csv`; its landmarks are others, so that one table could not hold both).
 
 `python -m LandmarkDetectionLib.phantoms.samples FOLDER` writes them again. pydicom is needed for writing only.
 """
@@ -12,12 +15,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Picture
 
-from .dataset import table_row, to_gray8, write_table
+from .curves import Curve
+from .dataset import spine_row, table_row, to_gray8, write_table
 from .knee import KneePhantom, make_knee
+from .spine import SpinePhantom, make_spine
 
 SPACING = 0.3  # mm at the knee
-MAGNIFICATION = 1.05  # detector to knee
+MAGNIFICATION = 1.05  # detector to bone
+STRAIGHT_SEED, BENT_SEED = 24, 21
 RIGHT_NAME, LEFT_NAME, TABLE_NAME = "knee-right.dcm", "knee-left.png", "landmarks.csv"
+STRAIGHT_NAME, SCOLIOSIS_NAME, SPINE_TABLE_NAME = "spine-straight.dcm", "spine-scoliosis.png", "landmarks-spine.csv"
 
 
 def right_knee() -> KneePhantom:
@@ -30,23 +37,42 @@ def left_knee() -> KneePhantom:
     return make_knee(7, "left", (400, 440), field="crop")
 
 
+def straight_spine() -> SpinePhantom:
+    """The nearly straight spine of the DICOM sample."""
+    return make_spine(STRAIGHT_SEED, (560, 1560), [Curve("T11", "L4", 8.0, "left")])
+
+
+def bent_spine() -> SpinePhantom:
+    """The spine with a double curve of the PNG sample, whose spacing the file does not tell."""
+    curves = [Curve("T5", "T11", 46.0, "left"), Curve("T11", "L4", 38.0, "right")]
+    return make_spine(BENT_SEED, (700, 1700), curves)
+
+
 def write_samples(folder: Path) -> None:
-    """Write both films and `landmarks.csv` into `folder`, which is made where it is missing."""
+    """Write all films and both tables into `folder`, which is made where it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     right, left = right_knee(), left_knee()
     write_dicom(folder / RIGHT_NAME, right)
     Picture.fromarray(to_gray8(left)).save(folder / LEFT_NAME, optimize=True)
     rows = [table_row(RIGHT_NAME, "sample", right, "wide"), table_row(LEFT_NAME, "sample", left, "crop")]
     write_table(folder / TABLE_NAME, rows)
+    straight, bent = straight_spine(), bent_spine()
+    write_dicom(folder / STRAIGHT_NAME, straight)
+    Picture.fromarray(to_gray8(bent)).save(folder / SCOLIOSIS_NAME, optimize=True)
+    rows = [spine_row(STRAIGHT_NAME, "sample", straight), spine_row(SCOLIOSIS_NAME, "sample", bent)]
+    write_table(folder / SPINE_TABLE_NAME, rows)
 
 
-def write_dicom(path: Path, phantom: KneePhantom) -> None:
-    """Write the film of one knee as a Digital X-Ray image for presentation; the same film gives the same bytes."""
+def write_dicom(path: Path, phantom: KneePhantom | SpinePhantom) -> None:
+    """Write a film as a Digital X-Ray image for presentation; the same film gives the same bytes."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID, ExplicitVRLittleEndian
 
+    is_knee = isinstance(phantom, KneePhantom)
+    name = f"knee phantom {phantom.seed} {phantom.side}" if is_knee else f"spine phantom {phantom.seed}"
+
     def identifier(part: str) -> UID:
-        return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'knee phantom {phantom.seed} {phantom.side} {part}').int}")
+        return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{name} {part}').int}")
 
     film = Dataset()
     film.file_meta = FileMetaDataset()
@@ -58,33 +84,48 @@ def write_dicom(path: Path, phantom: KneePhantom) -> None:
     film.SOPInstanceUID, film.StudyInstanceUID = identifier("instance"), identifier("study")
     film.SeriesInstanceUID, film.FrameOfReferenceUID = identifier("series"), identifier("frame")
     _describe_exam(film, phantom)
-    _describe_pixels(film, phantom)
+    if is_knee:
+        _describe_knee(film, phantom)
+    else:
+        _describe_spine(film)
+    _describe_pixels(film, phantom, "knee" if is_knee else "spine")
     film.save_as(path, enforce_file_format=True)
 
 
-def _describe_exam(film, phantom: KneePhantom) -> None:
-    """Patient, study, series and view."""
-    film.PatientName, film.PatientID = "Phantom^Knee", f"PHANTOM-{phantom.seed}"
+def _describe_exam(film, phantom: KneePhantom | SpinePhantom) -> None:
+    """Patient, study and series."""
+    film.PatientID = f"PHANTOM-{phantom.seed}"
     film.PatientBirthDate = film.PatientSex = ""
     film.StudyDate, film.StudyTime, film.AccessionNumber, film.ReferringPhysicianName = "", "", "", ""
     film.StudyID, film.SeriesNumber, film.InstanceNumber = "1", 1, 1
     film.Modality, film.PresentationIntentType, film.ImageType = "DX", "FOR PRESENTATION", ["DERIVED", "PRIMARY"]
-    film.Manufacturer, film.SeriesDescription = "Knee phantom generator", "Synthetic PA knee"
-    film.BodyPartExamined, film.ViewPosition = "KNEE", "PA"
-    film.ImageLaterality = phantom.side[0].upper()
     film.PatientOrientation = ["L", "F"]
     film.AcquisitionDate = film.ContentDate = film.ContentTime = ""
 
 
-def _describe_pixels(film, phantom: KneePhantom) -> None:
-    """Gray values and their size: at the knee (calibrated) and on the detector (magnified)."""
+def _describe_knee(film, phantom: KneePhantom) -> None:
+    """View of a knee."""
+    film.PatientName, film.ImageLaterality = "Phantom^Knee", phantom.side[0].upper()
+    film.Manufacturer, film.SeriesDescription = "Knee phantom generator", "Synthetic PA knee"
+    film.BodyPartExamined, film.ViewPosition = "KNEE", "PA"
+
+
+def _describe_spine(film) -> None:
+    """View of a spine, which is on neither side."""
+    film.PatientName, film.ImageLaterality = "Phantom^Spine", "U"
+    film.Manufacturer, film.SeriesDescription = "Spine phantom generator", "Synthetic AP spine"
+    film.BodyPartExamined, film.ViewPosition = "TLSPINE", "AP"
+
+
+def _describe_pixels(film, phantom: KneePhantom | SpinePhantom, part: str) -> None:
+    """Gray values and their size: at the part shown (calibrated) and on the detector (magnified)."""
     film.Rows, film.Columns = phantom.pixels.shape
     film.SamplesPerPixel, film.PhotometricInterpretation, film.PresentationLUTShape = 1, "MONOCHROME2", "IDENTITY"
     film.BitsAllocated, film.BitsStored, film.HighBit, film.PixelRepresentation = 16, 12, 11, 0
     film.PixelSpacing = [f"{phantom.spacing:.4f}"] * 2
     film.ImagerPixelSpacing = [f"{phantom.spacing * MAGNIFICATION:.4f}"] * 2
     film.PixelSpacingCalibrationType, film.EstimatedRadiographicMagnificationFactor = "GEOMETRY", f"{MAGNIFICATION:.2f}"
-    film.PixelSpacingCalibrationDescription = "Size at the knee, from the projection geometry"
+    film.PixelSpacingCalibrationDescription = f"Size at the {part}, from the projection geometry"
     film.PixelIntensityRelationship, film.PixelIntensityRelationshipSign = "LOG", -1
     film.RescaleIntercept, film.RescaleSlope, film.RescaleType = "0", "1", "US"
     film.WindowCenter, film.WindowWidth = "2048", "4096"

@@ -18,6 +18,7 @@ from ..images import read_image
 from ..inference.bundle import MODEL_FILE, Bundle
 from ..inference.detector import Detector
 from ..preprocessing.crop import centroid_size
+from ..priors import ErrorModel
 from .films import read_labels
 
 ERRONEOUS = 0.1
@@ -46,6 +47,12 @@ class Evidence:
     def errors(self) -> Tensor:
         """Radial errors ``(N, K)`` as shares of the centroid size."""
         return (local_expectation(self.logits) - self.truth).norm(dim=-1) * self.share[:, None]
+
+    def error_model(self) -> ErrorModel:
+        """How the errors go together; films with an unknown landmark do not count."""
+        apart = (local_expectation(self.logits) - self.truth).double().numpy()
+        whole = np.isfinite(apart).all(axis=(1, 2))
+        return ErrorModel.fit(apart[whole], 1 / self.share[whole].double().numpy())
 
     def expected_errors(self, temperature: float) -> Tensor:
         """Expected radial errors ``(N, K)`` by the heatmaps, in the same unit."""
@@ -92,18 +99,19 @@ def fit(evidence: Evidence) -> dict[str, float]:
 def gather(detector: Detector, data: Path) -> tuple[Evidence, int]:
     """Evidence from all labelled films of a data set, and the number that the model refused."""
     points, _ = read_labels(data)
+    pipeline = detector.pipeline
     logits, truth, share, refused = [], [], [], 0
     for name, known in points.items():
         try:
             image = read_image(data / "images" / name)
-            candidates = detector.region.candidates(image, lambda: False)
-            chosen, _ = detector.choose(image, candidates, "auto", force=False)
+            candidates = pipeline.region.candidates(image, lambda: False)
+            chosen, _ = pipeline.choose(image, candidates, "auto", force=False)
         except LandmarkDetectionError:
             refused += 1
             continue
-        heatmaps, window = detector.locate(image, chosen, lambda: False)
+        heatmaps, window = pipeline.locate(image, chosen, lambda: False)
         index = window.to_index(image.frame.to_physical(known))
-        stride = detector.landmarks.stride
+        stride = pipeline.landmarks.stride
         logits.append(heatmaps)
         truth.append(torch.tensor(index_to_cell(index, stride), dtype=torch.float32))
         share.append(stride / centroid_size(index))

@@ -32,11 +32,13 @@ def export(model: FilmModel, folder: Path) -> Path:
     halve(model.region_network(model.out / "region" / "all" / "weights.safetensors"), folder / "region.safetensors")
     save_arrays(model.prior().to_tensors(), folder / "shape.safetensors")
     evidence = out_of_fold_evidence(model)
+    save_arrays(evidence.error_model().to_tensors(), folder / "errors.safetensors")
     threshold, region = presence_figures(kept_out_presence(model))
     stages = model.recipe.sections
     about = model.recipe["bundle"]
     content = {
         "format": FORMAT,
+        "kind": "joint",
         "name": model.recipe.name,
         **{key: about[key].strip() for key in ("version", "title", "description", "licence", "terms")},
         "schema": load_schema(about["schema"]).to_dict(),
@@ -45,8 +47,10 @@ def export(model: FilmModel, folder: Path) -> Path:
             "region": stage(stages["region"], ["region.safetensors"]),
             "landmarks": stage(stages["landmarks"], members),
         },
+        "decoding": {},
         "calibration": {"presence_threshold": threshold, **fit(evidence)},
         "prior": "shape.safetensors",
+        "errors": "errors.safetensors",
         "figures": {"out_of_fold": landmark_figures(model, evidence) | region},
         "training": {"recipe": model.recipe.path.stem, "data": model.data.name, "calibrated_on": "out-of-fold films"},
         "sha256": {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))},

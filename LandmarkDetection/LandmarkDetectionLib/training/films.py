@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..images import read_image
+from ..images import Image, read_image
 from ..preprocessing.resample import sample
 
 MIRRORED_SIDE = "left"
@@ -91,8 +91,12 @@ def side_of(name: str) -> str:
 
 
 def square_bytes(path: Path, size: int) -> tuple[np.ndarray, float, np.ndarray]:
+    """A film from a file, see `fitted_square`."""
+    return fitted_square(read_image(path), size)
+
+
+def fitted_square(image: Image, size: int) -> tuple[np.ndarray, float, np.ndarray]:
     """A film fitted into a square of ``size`` pixels: bytes, scale and offset so that new = old * scale + offset."""
-    image = read_image(path)
     array = np.asarray(image.array, dtype=np.float32)
     low, high = float(array.min()), float(array.max())
     width, height = image.frame.size

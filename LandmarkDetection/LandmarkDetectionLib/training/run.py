@@ -49,4 +49,31 @@ def train_kneel_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Pa
     return write_result(model, folder) if distributed.rank() == 0 else folder
 
 
-PIPELINES = {"film": train_film_model, "kneel": train_kneel_model}
+def train_ikem_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
+    """An interactive network of the papers; the result is a folder that ``inference.ikem_folder`` reads."""
+    from .ikem_model import IkemModel
+    from .ikem_result import write_result
+
+    model = IkemModel(recipe, data, out, resume)
+    model.train()
+    folder = out / recipe.name
+    return write_result(model, folder) if distributed.rank() == 0 else folder
+
+
+def train_column_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
+    """A column network for each fold; the result is a bundle."""
+    from .column_export import export
+    from .column_model import ColumnModel
+
+    model = ColumnModel(recipe, data, out, resume)
+    model.train()
+    folder = out / recipe.name
+    return export(model, folder) if distributed.rank() == 0 else folder
+
+
+PIPELINES = {
+    "film": train_film_model,
+    "kneel": train_kneel_model,
+    "ikem": train_ikem_model,
+    "column": train_column_model,
+}

@@ -9,7 +9,7 @@ import numpy as np
 import qt
 from slicer.i18n import tr as _
 
-from ..landmarks import LandmarkSet
+from ..landmarks import Landmark, LandmarkSet
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,22 @@ def rows(landmarks: LandmarkSet, pinned: frozenset[str] = frozenset(), review_ab
     return [entry[-1] for entry in sorted(listed, key=lambda entry: entry[:3])]
 
 
+def any_free(landmarks: LandmarkSet) -> bool:
+    """Whether there is a landmark left that the user has neither placed nor called absent."""
+    return any(status in ("predicted", "review") for status in landmarks.statuses)
+
+
+def next_sentence(landmark: Landmark) -> str:
+    """What to correct next, and why."""
+    title = landmark.title.replace(",", "")
+    # A title that names the level itself ("T7 upper left corner") needs no id beside it.
+    name = title if title.startswith(landmark.id.split("_")[0]) else f"{landmark.id} ({title})"
+    return _("Correct {name} next: it helps the others most.").format(name=name)
+
+
 def _state_text(status: str, pinned: bool) -> str:
     if status == "absent":
-        return _("not in image")
+        return _("not in the image")
     if status == "moved" or pinned:
         return _("placed by you")
     return _("please check") if status == "review" else _("found")
@@ -79,11 +92,13 @@ class LandmarkTable:
 
     def show(self, listed: list[Row]) -> None:
         """Show these rows; the selected landmark stays selected wherever its row goes."""
-        selected = self.selected()
+        selected, before = self.selected(), self._rows
         self._rows = list(listed)
         blocked = self._widget.blockSignals(True)
         self._widget.setRowCount(len(listed))
         for number, row in enumerate(listed):
+            if before[number : number + 1] == [row]:
+                continue  # a drag asks for the whole table at every mouse event, and few rows change
             for column, text in enumerate((row.name, row.error, row.state)):
                 self._set_cell(number, column, text, row.definition)
         self.select(selected)

@@ -14,7 +14,8 @@ from ..inference.worker import Job, close_shared_worker
 from ..mrml.detecting import reusable_node, summary
 from ..mrml.following import FOLLOWING, Listener
 from . import terms
-from .landmark_table import LandmarkTable, rows
+from .landmark_table import LandmarkTable, any_free, next_sentence, rows
+from .sides import Sides
 from .worker import JobPoller
 
 
@@ -31,6 +32,7 @@ class Panel:
         self.ui = ui
         self.logic = logic
         self._parameters = parameters
+        self._sides = Sides(logic)
         self._poller = JobPoller(self._show_progress, self._job_over)
         self.table = LandmarkTable(ui.landmarkTable, self._row_clicked)
         self._listener = Listener(self._followed, self._failed)
@@ -101,7 +103,7 @@ class Panel:
             parameters.inputVolume,
             parameters.model,
             device=parameters.device.value,
-            side=parameters.side.value,
+            side=parameters.side.value if self._sides.known_to(parameters.model) else "auto",
             spacing=parameters.spacing or None,
             markupsNode=reusable_node(parameters.landmarks, parameters.inputVolume),
             waitForCompletion=False,
@@ -132,7 +134,8 @@ class Panel:
         with self._told_to_user():
             try:
                 node = self.logic.finish(job)
-                self.say(summary(self.logic.tracker(node).session))
+                session = self.logic.tracker(node).session
+                self.say(" ".join(filter(None, (summary(session), session.message))))
                 self._parameters().landmarks = node
             except Cancelled:
                 self.say(_("Cancelled."))
@@ -178,14 +181,20 @@ class Panel:
     # The table and the views
 
     def show_next(self) -> None:
-        """Show the landmark whose correction would help most."""
+        """Show the landmark whose correction would help most, and say why."""
+        with self._told_to_user():
+            self.say(self._go_to_next())
+
+    def _go_to_next(self) -> str:
+        """Select the landmark whose correction would help most and take the views there; returns what to say of it."""
         tracker = self._tracker()
         landmark = tracker.session.suggest_next() if tracker is not None else None
         if landmark is None:
-            self.say(_("No landmark asks for a correction."))
-            return
+            return _("No landmark is left to correct.")
+        schema = tracker.session.landmarks.schema
         self.table.select(landmark)
-        self._show_landmark(tracker.session.landmarks.schema.index(landmark))
+        self._show_landmark(schema.index(landmark))
+        return next_sentence(schema.landmarks[schema.index(landmark)])
 
     def _row_clicked(self, index: int) -> None:
         with self._told_to_user():
@@ -197,12 +206,15 @@ class Panel:
             slicer.modules.markups.logic().JumpSlicesToNthPointInMarkup(node.GetID(), index, True)
         else:
             self.say(_("This landmark has no position in the image."))
-        self._update_heatmap()
+        self._show_selected()
 
-    def _update_heatmap(self) -> None:
+    def _show_selected(self) -> None:
+        """Draw the heatmap and the label of the selected landmark, where these are asked for."""
         parameters = self._parameters()
         if parameters.landmarks is not None:
-            FOLLOWING.show_heatmap(parameters.landmarks, self.table.selected() if parameters.showHeatmap else None)
+            selected = self.table.selected()
+            FOLLOWING.show_heatmap(parameters.landmarks, selected if parameters.showHeatmap else None)
+            FOLLOWING.highlight(parameters.landmarks, selected)
 
     def _followed(self, node, landmarks, live: bool) -> None:
         """The landmarks of `node` changed by a correction; while a point is dragged only the table follows."""
@@ -213,8 +225,11 @@ class Panel:
             self.table.show(rows(landmarks, self._tracker().session.pinned, parameters.reviewAbove))
             return
         self.refresh()
+        # A new action takes the place of whatever was said about the one before, also by nothing.
+        sentences = [self.logic.message(node) or ""]
         if parameters.showNext:
-            self.show_next()
+            sentences.append(self._go_to_next())
+        self.say(" ".join(filter(None, sentences)))
 
     def _failed(self, error: Exception) -> None:
         with self._told_to_user():
@@ -228,6 +243,7 @@ class Panel:
         if parameters is None:
             return
         self._refresh_apply(parameters)
+        self._refresh_side(parameters)
         with self._told_to_user():
             tracker = self._tracker()
             session = tracker.session if tracker is not None else None
@@ -236,11 +252,12 @@ class Panel:
             )
             self.ui.undoButton.setEnabled(session is not None and session.can_undo)
             self.ui.redoButton.setEnabled(session is not None and session.can_redo)
-            for button in (self.ui.releaseButton, self.ui.absentButton, self.ui.nextButton):
+            for button in (self.ui.releaseButton, self.ui.absentButton):
                 button.setEnabled(session is not None)
+            self.ui.nextButton.setEnabled(session is not None and any_free(session.landmarks))
             if tracker is not None:
                 FOLLOWING.show_regions(parameters.landmarks, parameters.showEllipses)
-                self._update_heatmap()
+                self._show_selected()
 
     def _refresh_apply(self, parameters) -> None:
         missing = ""
@@ -255,6 +272,12 @@ class Panel:
         button.setEnabled(self.busy or not missing)
         button.setToolTip(missing or (_("Stop the detection") if self.busy else _("Find the landmarks in the image")))
         self.ui.progressBar.setVisible(self.busy)
+
+    def _refresh_side(self, parameters) -> None:
+        """A model that knows no sides of the body is not asked for one."""
+        known = self._sides.known_to(parameters.model)
+        self.ui.sideTitleLabel.setVisible(known)
+        self.ui.sideSelector.setVisible(known)
 
     def take_up(self) -> None:
         """Go on with the detection that came with a saved scene: its heatmaps are computed again in the background."""

@@ -1,18 +1,22 @@
-"""Ctrl+Z and Ctrl+Y for the landmark history, active only while the module is entered."""
+"""The module's keys, active only while the module is entered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import qt
 
 
-class HistoryShortcuts:
-    """Keyboard shortcuts on `parent` (the main window), off until `set_active(True)`."""
+class ModuleShortcuts:
+    """Keyboard shortcuts on `parent` (the main window), off until `set_active(True)`.
 
-    def __init__(self, parent, undo: Callable[[], None], redo: Callable[[], None]) -> None:
+    Args:
+        actions: what each key sequence ("Ctrl+Z") does.
+    """
+
+    def __init__(self, parent, actions: Mapping[str, Callable[[], None]]) -> None:
         self._shortcuts = []
-        for keys, action in (("Ctrl+Z", undo), ("Ctrl+Y", redo)):
+        for keys, action in actions.items():
             shortcut = qt.QShortcut(parent)
             shortcut.setKey(qt.QKeySequence(keys))
             shortcut.setEnabled(False)

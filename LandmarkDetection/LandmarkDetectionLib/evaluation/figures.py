@@ -1,0 +1,124 @@
+"""The outcomes of an evaluation as the figures of ``metrics.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import LandmarkDetectionError
+from ..landmarks import LandmarkSchema
+from . import certainty, metrics
+from .click_figures import click_figures
+from .label_order import descends, names_vertebrae
+from .outcome import Outcome
+from .protocols import Protocol
+
+
+def figures(outcomes: Sequence[Outcome], schema: LandmarkSchema, rules: Protocol) -> dict:
+    """The content of ``metrics.json``; a figure that cannot be computed, or makes no sense for the schema, is null.
+
+    Errors count a landmark that was wrongly declared absent as lying in the middle of its image (`metrics.placed`);
+    ``missed`` is the number of those, and ``radial_error_found_px`` leaves them out. Labels are taken as they are:
+    ``labels_out_of_order`` names the films on which a vertebra does not lie below the one named before it, and
+    ``in_order`` holds the error and click figures without those films.
+
+    Raises:
+        LandmarkDetectionError: every image was refused.
+    """
+    found = [outcome for outcome in outcomes if outcome.detection is not None]
+    if not found:
+        raise LandmarkDetectionError(
+            f"None of the {len(outcomes)} images could be used; the first was refused because: {outcomes[0].refusal}"
+        )
+    sides = [o.detection.side == o.case.side for o in found if None not in (o.case.side, o.detection.side)]
+    errors = np.stack([o.errors for o in found])
+    missed = np.stack([o.missed for o in found])
+    return {
+        "images": len(outcomes),
+        "refused": len(outcomes) - len(found),
+        "missed": int(missed.sum()),
+        "side_accuracy": float(np.mean(sides)) if sides else None,
+        **_error_figures(found, schema),
+        "radial_error_found_px": metrics.summary(np.where(missed, np.nan, errors)),
+        "pck_bone": _bone_pck(found, schema),
+        "by_landmark_px": {
+            id: metrics.summary(errors[:, [k]]) for k, id in enumerate(schema.ids) if np.isfinite(errors[:, k]).any()
+        },
+        **_click_figures(found, rules),
+        **_order_figures(found, schema, rules),
+        **_certainty_figures(found, schema),
+    }
+
+
+def _error_figures(found: Sequence[Outcome], schema: LandmarkSchema) -> dict:
+    truth, positions = np.stack([o.truth for o in found]), np.stack([o.positions for o in found])
+    pixels = np.stack([o.errors for o in found])
+    percent = [o.height_percent_errors for o in found if o.height_percent_errors is not None]
+    millimetres = _millimetres(found)
+    return {
+        "radial_error_px": metrics.summary(pixels),
+        "radial_error_normal_px": metrics.summary(metrics.normal_errors(positions, truth, _chains(schema))),
+        "radial_error_height_percent": metrics.summary(np.stack(percent)) if percent else None,
+        "radial_error_mm": None if millimetres is None else metrics.summary(millimetres),
+        "within_px": metrics.within(pixels, metrics.WITHIN_PIXELS),
+        "within_mm": None if millimetres is None else metrics.within(millimetres, metrics.WITHIN_MILLIMETRES),
+    }
+
+
+def _chains(schema: LandmarkSchema) -> list[list[int]]:
+    return [[schema.index(id) for id in chain] for chain in schema.chains.values()]
+
+
+def _millimetres(found: Sequence[Outcome]) -> np.ndarray | None:
+    """(m, n) errors of the images whose spacing is known."""
+    known = [o.millimetre_errors for o in found if o.millimetre_errors is not None]
+    return np.stack(known) if known else None
+
+
+def _bone_pck(found: Sequence[Outcome], schema: LandmarkSchema) -> dict | None:
+    """KNEEL's figure, which is one of the bones of a knee."""
+    if not schema.name.startswith("knee"):
+        return None
+    bones, millimetres = dict(zip(schema.chains, _chains(schema), strict=True)), _millimetres(found)
+    if millimetres is None:
+        return metrics.bone_pck(np.stack([o.errors for o in found]), bones, "px")
+    return metrics.bone_pck(millimetres, bones, "mm")
+
+
+def _click_figures(found: Sequence[Outcome], rules: Protocol) -> dict:
+    films = [o for o in found if o.corrections is not None]
+    return click_figures([o.corrections for o in films], [o.manual for o in films], rules)
+
+
+def _order_figures(found: Sequence[Outcome], schema: LandmarkSchema, rules: Protocol) -> dict:
+    if not names_vertebrae(schema):
+        return {"labels_out_of_order": None, "in_order": None}
+    ordered = [o for o in found if descends(o.truth, schema)]
+    strange = [o.case.name for o in found if not descends(o.truth, schema)]
+    if not ordered:
+        return {"labels_out_of_order": strange, "in_order": None}
+    inner = {"images": len(ordered), **_error_figures(ordered, schema), **_click_figures(ordered, rules)}
+    return {"labels_out_of_order": strange, "in_order": inner}
+
+
+def _certainty_figures(found: Sequence[Outcome], schema: LandmarkSchema) -> dict:
+    """Figures of landmarks that were found: nothing was promised about the others."""
+    missed = np.stack([o.missed for o in found])
+    predicted = np.stack([o.detection.landmarks.positions for o in found])
+    covariances = np.stack([o.detection.landmarks.covariances for o in found])
+    expected, errors = np.stack([o.detection.landmarks.expected_errors for o in found]), [o.errors for o in found]
+    if all(o.millimetre_errors is not None for o in found):
+        expected = np.stack([o.detection.landmarks.expected_errors_mm() for o in found])
+        errors = [o.millimetre_errors for o in found]
+    errors = np.where(missed, np.nan, np.stack(errors))
+    coverage, area = certainty.regions(predicted, covariances, np.stack([o.truth for o in found]), schema.ids)
+    return {
+        "ece": certainty.calibration_error(
+            np.concatenate([o.confidence for o in found]), np.concatenate([o.correct for o in found])
+        ),
+        "ere_correlation": certainty.grouped_correlation(expected, errors),
+        "auc": {f"{radius}": certainty.area_under_curve(expected, errors, radius) for radius in (2, 4)},
+        "coverage": coverage,
+        "region_area": area,
+    }

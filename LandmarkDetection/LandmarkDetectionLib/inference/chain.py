@@ -1,0 +1,211 @@
+"""Which vertebra is which: all candidates and all levels together, as a chain.
+
+A hidden Markov model along the column. Its states are pairs of level and candidate; what is observed is whether there
+is a vertebra, which level it looks like, and, where the user has set points, how near its corners are to them. One
+vertebra follows the other where its upper endplate faces the lower one of the vertebra above. The most probable chain
+(Viterbi) names the vertebrae, the forward-backward sums say how sure that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from .vertebrae import Vertebrae
+
+_IMPOSSIBLE = -1e9
+
+
+@dataclass(frozen=True)
+class ChainWeights:
+    """What a chain is judged by, in logarithms of probability.
+
+    Attributes:
+        presence: probability of a centre at which a candidate neither gains nor costs anything.
+        level: share of the level channel's log-probability that counts, since neighbors err together.
+        gap, gap_deviation: distance between facing endplates and its standard deviation, in heights of a vertebra.
+        skip: cost of a level between two vertebrae at which none is seen.
+        missing: cost of a level beyond the ends at which none is seen although the film goes on.
+        near: standard deviation of a corner about a point of the user, in heights.
+        contradiction: the most that a point of the user can gain.
+    """
+
+    presence: float = 0.05
+    level: float = 0.35
+    gap: float = 0.38
+    gap_deviation: float = 0.3
+    skip: float = 4.0
+    missing: float = 4.0
+    near: float = 0.35
+    contradiction: float = 25.0
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Candidate of each level (-1 where none) and the probabilities (L, V) of all pairs."""
+
+    members: np.ndarray
+    marginals: np.ndarray
+
+    @property
+    def probability(self) -> float:
+        """How sure the levels are: the mean probability of the chosen pairs."""
+        rows = np.flatnonzero(self.members >= 0)
+        return float(self.marginals[rows, self.members[rows]].mean()) if len(rows) else 0.0
+
+
+@dataclass(frozen=True)
+class Told:
+    """A corner that the user set: level, corner (0 to 3), place (2,) in cells, and the most that meeting it gains."""
+
+    level: int
+    corner: int
+    place: np.ndarray
+    most: float
+
+
+def link(vertebrae: Vertebrae, told: Sequence[Told], top: float, bottom: float, weights: ChainWeights) -> Chain:
+    """The chain of levels.
+
+    Args:
+        vertebrae: candidates.
+        told: what is known from elsewhere.
+        top, bottom: first and last row of the film, in cells.
+    """
+    count, levels = len(vertebrae.presence), vertebrae.levels.shape[1]
+    if not count:
+        return Chain(np.full(levels, -1), np.zeros((levels, 0)))
+    unary = unaries(vertebrae, told, weights)
+    follow, skip = transitions(vertebrae, weights)
+    first, last = ends(vertebrae, levels, top, bottom, weights)
+    forward = np.full((levels, count), _IMPOSSIBLE)
+    score, origin = forward.copy(), np.full((levels, count), -1)
+    for level in range(levels):
+        begin = first[level] + unary[level]
+        sums, options, sources = [begin], [begin], [np.full(count, -1)]
+        for step, cost in ((1, follow), (2, skip)):
+            if level >= step:
+                sums.append(logsumexp(forward[level - step][:, None] + cost, axis=0) + unary[level])
+                through = score[level - step][:, None] + cost
+                options.append(through.max(axis=0) + unary[level])
+                sources.append(through.argmax(axis=0) + count * step)
+        forward[level] = logsumexp(sums, axis=0)
+        best = np.argmax(options, axis=0)
+        score[level] = np.max(options, axis=0)
+        origin[level] = np.array(sources)[best, np.arange(count)]
+    backward = last.copy()
+    for level in range(levels - 2, -1, -1):
+        parts = [last[level]]
+        for step, cost in ((1, follow), (2, skip)):
+            if level + step < levels:
+                after = backward[level + step] + unary[level + step]
+                parts.append(logsumexp(cost + after[None], axis=1))
+        backward[level] = logsumexp(parts, axis=0)
+    marginals = np.exp(forward + backward - logsumexp(forward + last))
+    return Chain(traced(score + last, origin, count), marginals)
+
+
+def traced(final: np.ndarray, origin: np.ndarray, count: int) -> np.ndarray:
+    """Candidate of each level along the best path."""
+    members = np.full(len(final), -1)
+    level, at = np.unravel_index(np.argmax(final), final.shape)
+    while True:
+        members[level] = at
+        source = origin[level, at]
+        if source < 0:
+            return members
+        level, at = level - source // count, source % count
+
+
+def unaries(vertebrae: Vertebrae, told: Sequence[Told], weights: ChainWeights) -> np.ndarray:
+    """(L, V) of each level at each candidate."""
+    presence = np.log(np.maximum(vertebrae.presence, 1e-4) / weights.presence)
+    unary = presence[None] + weights.level * vertebrae.levels.T
+    heights = np.maximum(vertebrae.heights, 1e-3)
+    for point in told:
+        apart = np.linalg.norm(vertebrae.corners[:, point.corner] - point.place, axis=1)
+        # A gain, not a cost: a level must not be left out to escape a point of the user that fits nowhere.
+        unary[point.level] += np.maximum(point.most - 0.5 * (apart / (weights.near * heights)) ** 2, 0.0)
+    return unary
+
+
+def transitions(vertebrae: Vertebrae, weights: ChainWeights) -> tuple[np.ndarray, np.ndarray]:
+    """(V, V) log-weights of the second candidate following the first, directly and with one level between."""
+    upper, lower = vertebrae.corners[:, :2].mean(axis=1), vertebrae.corners[:, 2:].mean(axis=1)
+    axis = lower - upper
+    axis = axis / np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), 1e-3)
+    between = upper[None] - lower[:, None]
+    direction = axis[:, None] + axis[None]
+    direction = direction / np.maximum(np.linalg.norm(direction, axis=-1, keepdims=True), 1e-3)
+    height = (vertebrae.heights[:, None] + vertebrae.heights[None]) / 2
+    height = np.maximum(height, 1e-3)
+    costs = []
+    for wanted, deviation, extra in (
+        (weights.gap, weights.gap_deviation, 0.0),
+        (1 + 2 * weights.gap, 2 * weights.gap_deviation, weights.skip),
+    ):
+        apart = np.linalg.norm(between - wanted * height[..., None] * direction, axis=-1) / height
+        cost = np.maximum(-0.5 * (apart / deviation) ** 2, -40.0) - extra
+        upwards = (between * direction).sum(axis=-1) < -height
+        cost[upwards | np.eye(len(cost), dtype=bool)] = _IMPOSSIBLE
+        costs.append(cost)
+    return costs[0], costs[1]
+
+
+def ends(
+    vertebrae: Vertebrae, levels: int, top: float, bottom: float, weights: ChainWeights
+) -> tuple[np.ndarray, np.ndarray]:
+    """(L, V) log-weights of a chain that begins, and of one that ends, with a level at a candidate.
+
+    Levels that are missing cost something as far as the film has room for them.
+    """
+    step = np.maximum((1 + weights.gap) * vertebrae.heights, 1e-3)
+    above = np.maximum(0.0, (vertebrae.corners[:, :2, 1].mean(axis=1) - top) / step)
+    below = np.maximum(0.0, (bottom - vertebrae.corners[:, 2:, 1].mean(axis=1)) / step)
+    level = np.arange(levels)[:, None]
+    first = -weights.missing * np.minimum(level, np.floor(above))
+    last = -weights.missing * np.minimum(levels - 1 - level, np.floor(below))
+    return first, last
+
+
+def completed(members: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (L, 4, 2) of every level, and which levels (L,) were seen.
+
+    A level between two others lies halfway; beyond the ends the column goes on in a straight line. All NaN where fewer
+    than two levels were seen.
+    """
+    seen = members >= 0
+    quads = np.full((len(members), *corners.shape[1:]), np.nan)
+    quads[seen] = corners[members[seen]]
+    rows = np.flatnonzero(seen)
+    if len(rows) < 2:
+        return quads, seen
+    for row in np.flatnonzero(~seen[: rows[-1] + 1]):
+        if row > rows[0]:
+            quads[row] = (quads[row - 1] + quads[rows[rows > row][0]]) / 2
+    for row in range(rows[0] - 1, -1, -1):
+        quads[row] = 2 * quads[row + 1] - quads[row + 2]
+    for row in range(rows[-1] + 1, len(members)):
+        quads[row] = 2 * quads[row - 1] - quads[row - 2]
+    return quads, seen
+
+
+def level_doubt(chain: Chain, vertebrae: Vertebrae) -> np.ndarray:
+    """(L,) expected distance in cells from each chosen vertebra to the one that the level really is; 0 where none."""
+    chosen = vertebrae.centres[chain.members]
+    apart = np.linalg.norm(vertebrae.centres[None] - chosen[:, None], axis=-1)
+    share = chain.marginals / np.maximum(chain.marginals.sum(axis=1, keepdims=True), 1e-9)
+    return np.where(chain.members >= 0, (share * apart).sum(axis=1), 0.0)
+
+
+def shift_probability(chain: Chain) -> float:
+    """Probability that all levels are one too high or one too low."""
+    rows = np.flatnonzero(chain.members >= 0)
+    total = 0.0
+    for step in (-1, 1):
+        pairs = [(row, chain.members[row + step]) for row in rows if row + step in rows]
+        total += float(np.mean([chain.marginals[pair] for pair in pairs])) if pairs else 0.0
+    return total

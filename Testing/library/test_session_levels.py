@@ -1,0 +1,123 @@
+"""Levels of a spine under correction: shifts of the whole chain, drops that fit nowhere, and a network that looks again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from LandmarkDetectionLib.inference.levels import level_rows, level_step, shifted
+from LandmarkDetectionLib.inference.session import Session
+from LandmarkDetectionLib.landmarks import load_schema
+from session_cases import same
+from spine_cases import column_detection
+
+SCHEMA = load_schema("spine-ap")
+ROWS = level_rows(SCHEMA)
+
+
+def place(session: Session, name: str) -> np.ndarray:
+    return session.landmarks.positions[SCHEMA.index(name)]
+
+
+def test_levels_are_rows_of_like_corners():
+    assert ROWS.shape == (17, 4) and [SCHEMA.ids[row] for row in ROWS[7]] == ["T8_TL", "T8_TR", "T8_BL", "T8_BR"]
+
+
+@pytest.mark.parametrize(("target", "step"), [("T7_TL", -1), ("T9_TL", 1)])
+def test_a_drop_on_the_neighbor_shifts_the_chain_and_says_so(target, step):
+    session = Session(column_detection())
+    before = session.landmarks
+    live = session.move("T8_TL", place(session, target), live=True)
+    others = np.arange(68) != SCHEMA.index("T8_TL")
+    np.testing.assert_allclose(live.positions[others], before.positions[others], atol=1e-9)
+    after = session.move("T8_TL", place(session, target) + 1.0)
+    kept = ROWS[1:] if step < 0 else ROWS[:-1]
+    moved = ROWS[:-1] if step < 0 else ROWS[1:]
+    shift = after.positions[kept] - before.positions[moved]
+    assert np.linalg.norm(shift, axis=-1).max() < 4
+    assert "17 levels" in session.message and ("up" if step < 0 else "down") in session.message
+    assert same(session.undo(), before) and session.message is None
+    assert same(session.redo(), after) and "17 levels" in session.message
+    stored = json.loads(json.dumps(session.to_dict(), allow_nan=False))
+    again = Session.from_dict(stored)
+    assert same(again.landmarks, after) and again.message == session.message
+    assert same(again.move("L1_BR", place(again, "L1_BR") + 2.0), session.move("L1_BR", place(session, "L1_BR") + 2.0))
+
+
+def test_two_shifts_of_opposite_sign_leave_the_levels_as_they_were():
+    session = Session(column_detection())
+    before = session.landmarks.positions
+    session.move("T8_TL", place(session, "T9_TL"))
+    session.move("T4_BR", place(session, "T3_BR"))
+    free = [row for row in range(68) if SCHEMA.ids[row] not in session.pinned]
+    np.testing.assert_allclose(session.landmarks.positions[free], before[free], atol=4)
+
+
+def test_a_pinned_point_stays_when_the_chain_is_shifted():
+    session = Session(column_detection())
+    pinned = place(session, "T3_TR") + [3.0, 1.0]
+    session.move("T3_TR", pinned)
+    session.move("T10_BL", place(session, "T11_BL"))
+    assert np.array_equal(place(session, "T3_TR"), pinned)
+
+
+def test_a_drop_that_fits_nowhere_is_accepted_reported_and_leaves_the_others_alone():
+    session = Session(column_detection())
+    before = session.landmarks.positions.copy()
+    session.move("L5_TL", before[SCHEMA.index("T1_TL")] - [0.0, 5.0])
+    others = np.arange(68) != SCHEMA.index("L5_TL")
+    np.testing.assert_array_equal(session.landmarks.positions[others], before[others])
+    assert "L5_TL" in session.message and "left as they are" in session.message
+    step = session.move("L4_TL", before[SCHEMA.index("L3_TL")])
+    assert np.linalg.norm(step.positions[SCHEMA.index("T9_TL")] - before[SCHEMA.index("T8_TL")]) < 4
+
+
+def test_a_small_correction_says_nothing_and_moves_the_neighbors():
+    session = Session(column_detection())
+    before = session.landmarks.positions.copy()
+    session.move("T8_TL", before[SCHEMA.index("T8_TL")] + [1.0, 1.0])
+    moved = np.linalg.norm(session.landmarks.positions - before, axis=1)
+    assert session.message is None
+    assert moved[SCHEMA.index("T8_BL")] > moved[SCHEMA.index("L5_BR")]
+
+
+def test_the_network_is_asked_with_the_pins_that_count_and_the_answer_is_used():
+    """A network's answer stands in for it: half-way to what it is told, and it notes what it was told."""
+    asked = []
+    base = column_detection()
+
+    def repredict(hints, start):
+        asked.append((dict(hints), start))
+        landmarks = base.landmarks if start is None else start
+        return landmarks.replace(positions=landmarks.positions + 0.25)
+
+    session = Session(dataclasses.replace(base, repredict=repredict))
+    target = place(session, "T8_TL") + [1.0, 0.0]
+    session.move("T8_TL", target, live=True)
+    assert not asked
+    session.move("T8_TL", target)
+    hints, start = asked[-1]
+    assert start is None and list(hints) == [SCHEMA.index("T8_TL")]
+    far = SCHEMA.index("L5_BR")
+    np.testing.assert_allclose(session.landmarks.positions[far], base.landmarks.positions[far] + 0.25, atol=0.25)
+    session.move("L5_TL", np.array([1.0, 1.0]))
+    assert list(asked[-1][0]) == [SCHEMA.index("T8_TL")]
+    session.move("T5_TL", place(session, "T6_TL"))
+    hints, start = asked[-1]
+    assert start is not None and list(hints) == [SCHEMA.index("T5_TL")]
+
+
+def test_steps_and_shifts_are_exact_inverses_inside_the_column():
+    positions = column_detection().landmarks.positions
+    there = shifted(positions, ROWS, 1)
+    np.testing.assert_array_equal(there[ROWS[:-1]], positions[ROWS[1:]])
+    back = shifted(there, ROWS, -1)
+    np.testing.assert_allclose(back[ROWS[1:]], positions[ROWS[1:]], atol=1e-9)
+    row = SCHEMA.index("T8_TL")
+    for name, expected in (("T8_TL", 0), ("T9_TL", 1), ("T7_TL", -1), ("T10_TL", 0)):
+        assert level_step(positions, ROWS, row, positions[SCHEMA.index(name)])[0] == expected
+    assert level_step(positions, ROWS, row, positions[SCHEMA.index("T9_TL")])[1] == pytest.approx(1.0, rel=0.1)
+    above = 2 * positions[ROWS[0, 0]] - positions[ROWS[1, 0]]
+    assert level_step(positions, ROWS, ROWS[0, 0], above)[0] == -1
