@@ -1,4 +1,4 @@
-"""Levels of a spine under correction: shifts of the whole chain, drops that fit nowhere, and a network that looks again."""
+"""Levels of a spine under correction: shifts of the whole chain, drops that fit nowhere, a network that looks again."""
 
 from __future__ import annotations
 

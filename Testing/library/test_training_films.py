@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from LandmarkDetectionLib.networks.hourglass import Hourglass
-from LandmarkDetectionLib.training.film_crops import CropGeometry, random_crops, sample_at
+from LandmarkDetectionLib.preprocessing.oriented import sample_at
+from LandmarkDetectionLib.training.film_crops import CropGeometry, random_crops
 from LandmarkDetectionLib.training.film_model import FilmModel, placed
 from LandmarkDetectionLib.training.films import read_films, read_labels, subject_folds, subject_of
 from LandmarkDetectionLib.training.recipe import load_recipe

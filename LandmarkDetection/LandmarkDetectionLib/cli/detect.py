@@ -117,7 +117,8 @@ def _sentence(name: str, detection) -> str:
     states = zip(detection.landmarks.schema.ids, detection.landmarks.statuses, strict=True)
     review = [id for id, status in states if status == "review"]
     check = f"; please review {', '.join(review)}" if review else ""
+    side = f"{detection.side} side ({100 * detection.side_probability:.0f} %), " if detection.side else ""
     return (
-        f"{name}: {detection.side} side ({100 * detection.side_probability:.0f} %), "
+        f"{name}: {side}"
         f"mean expected error {np.nanmean(errors):.1f} {unit}{check}"
     )

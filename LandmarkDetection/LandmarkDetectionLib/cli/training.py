@@ -27,7 +27,7 @@ def run_calibrate(bundle: str, data: Path) -> int:
 
     folder = find_bundle(bundle).folder
 
-    from ..training.calibration import calibrate
+    from ..training.recalibration import calibrate
 
     calibrate(folder, data)
     console.print(f"Calibrated {folder}")

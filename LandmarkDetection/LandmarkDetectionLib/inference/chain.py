@@ -29,16 +29,24 @@ class ChainWeights:
         gap, gap_deviation: distance between facing endplates and its standard deviation, in heights of a vertebra.
         skip: cost of a level between two vertebrae at which none is seen.
         missing: cost of a level beyond the ends at which none is seen although the film goes on.
+        passed: probability of a centre from which a candidate beyond the ends of the chain, passed over, costs something.
+        above, below: film beyond the first and the last level, in levels, as films of the spine are usually cut; their
+            standard deviation is `cut_deviation`, and `cut` the most that another cut costs.
         near: standard deviation of a corner about a point of the user, in heights.
         contradiction: the most that a point of the user can gain.
     """
 
-    presence: float = 0.05
+    presence: float = 0.02
     level: float = 0.35
     gap: float = 0.38
-    gap_deviation: float = 0.3
+    gap_deviation: float = 0.45
     skip: float = 4.0
-    missing: float = 4.0
+    missing: float = 2.5
+    passed: float = 0.1
+    above: float = 0.9
+    below: float = 1.1
+    cut_deviation: float = 0.5
+    cut: float = 3.0
     near: float = 0.35
     contradiction: float = 25.0
 
@@ -160,14 +168,21 @@ def ends(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(L, V) log-weights of a chain that begins, and of one that ends, with a level at a candidate.
 
-    Levels that are missing cost something as far as the film has room for them.
+    Levels that are missing cost something as far as the film has room for them, and so does a whole column that lies
+    unusually in the film, or that leaves out what looks like a vertebra.
     """
     step = np.maximum((1 + weights.gap) * vertebrae.heights, 1e-3)
     above = np.maximum(0.0, (vertebrae.corners[:, :2, 1].mean(axis=1) - top) / step)
     below = np.maximum(0.0, (bottom - vertebrae.corners[:, 2:, 1].mean(axis=1)) / step)
     level = np.arange(levels)[:, None]
-    first = -weights.missing * np.minimum(level, np.floor(above))
-    last = -weights.missing * np.minimum(levels - 1 - level, np.floor(below))
+    over = np.maximum(np.log(np.maximum(vertebrae.presence, 1e-4) / weights.passed), 0.0)
+    height = vertebrae.centres[:, 1]
+    higher = height[None] < height[:, None] - 0.5 * step[:, None]
+    lower = height[None] > height[:, None] + 0.5 * step[:, None]
+    first = -weights.missing * np.minimum(level, np.floor(above)) - higher @ over
+    last = -weights.missing * np.minimum(levels - 1 - level, np.floor(below)) - lower @ over
+    for cost, room, usual in ((first[0], above, weights.above), (last[-1], below, weights.below)):
+        cost -= np.minimum(0.5 * ((room - usual) / weights.cut_deviation) ** 2, weights.cut)
     return first, last
 
 

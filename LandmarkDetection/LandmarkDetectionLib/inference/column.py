@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ..preprocessing.intensity import normalise
 from ..preprocessing.resample import sample
 from .bundle import Bundle
 from .chain import Chain, ChainWeights, Told, completed, level_doubt, link, shift_probability
+from .corners import CornerStage, refined
 from .detection import Detection, Heatmaps
 from .joint import Progress, outside_by, refusal
 from .levels import level_rows
@@ -30,15 +31,19 @@ HINT_DEVIATION = 1.5
 
 _START = 6.0  # the most that a corner gains where a shifted chain has it
 _SHIFT_WORTH_SAYING = 0.1  # probability
+_FINE = 1024 / 448  # pixels of the vertebra stage's film to one of the column's, as in training
+_USUAL = (0.75, 1.2)  # size of the first window against that of one laid about the column
 _FEWEST = 4  # levels that must be seen before a film counts as one of a spine
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """One window of a film as the members see it, before any hint."""
+    """One window of a film as the members see it, before any hint, and its vertebrae at a finer scale."""
 
     window: Frame
     encoded: list[Tensor]
+    corners: CornerStage | None = None
+    fine: Frame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +68,12 @@ class Reading:
 
 
 class ColumnPipeline:
-    """The stage of a bundle of kind ``column`` on one device."""
+    """The stages of a bundle of kind ``column`` on one device."""
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.bundle = bundle
         self.column = Ensemble(bundle, bundle.stages["column"], device)
+        self.vertebra = Ensemble(bundle, bundle.stages["vertebra"], device)
         self.weights = ChainWeights(**bundle.decoding)
         self.rows = level_rows(bundle.schema)
 
@@ -76,13 +82,19 @@ class ColumnPipeline:
     ) -> Detection:
         """See `Detector.detect`; ``side`` is not used, since a spine has none."""
         progress(0.05, f"Looking for the {self.bundle.schema.title}")
-        first = self.look(image, self.whole(image), self.column.members[:1], cancelled)
+        members = self.column.members
+        first = self.look(image, self.whole(image), members[:1], cancelled)
         found = self.read(first, {}, None, image)
         if not force and found.seen < _FEWEST:
             raise refusal(image, self.bundle)
         progress(0.4, "Finding the vertebrae")
-        window = self.about(found, image) if found.seen >= _FEWEST else self.whole(image)
-        look = self.look(image, window, self.column.members, cancelled)
+        window = self.about(found, image) if found.seen >= _FEWEST else first.window
+        if self.usual(first.window, window):
+            others = self.look(image, first.window, members[1:], cancelled)
+            look = replace(others, encoded=first.encoded + others.encoded)
+        else:
+            look = self.look(image, window, members, cancelled)
+        look = self.with_corners(image, look)
         progress(0.9, "Naming the levels")
         reading = self.read(look, {}, None, image)
         if not force and reading.seen < _FEWEST:
@@ -108,6 +120,12 @@ class ColumnPipeline:
         width = plan.extent * centroid_size(whole)
         return crop_about(image.frame, image.frame.to_physical(middle), width, plan.size)
 
+    @staticmethod
+    def usual(window: Frame, wanted: Frame) -> bool:
+        """Whether a window is already about as large as it should be; most films show the column and little else."""
+        low, high = _USUAL
+        return bool(low < window.spacing[0] / wanted.spacing[0] < high)
+
     def look(self, image: Image, window: Frame, members: list, cancelled: Callable[[], bool]) -> Look:
         """What the members keep of a window."""
         inputs = normalise(sample(image, window), self.column.plan.percentiles)[None]
@@ -116,6 +134,11 @@ class ColumnPipeline:
             stop_if(cancelled)
             encoded.append(self.column.encoded(member, inputs))
         return Look(window, encoded)
+
+    def with_corners(self, image: Image, look: Look) -> Look:
+        """The window once more, fine enough for the corners."""
+        fine = look.window.resampled(size=tuple(round(_FINE * n) for n in look.window.size))
+        return replace(look, corners=CornerStage(self.vertebra, sample(image, fine)), fine=fine)
 
     def read(
         self, look: Look, hints: Mapping[int, np.ndarray], start: LandmarkSet | None, image: Image
@@ -135,6 +158,8 @@ class ColumnPipeline:
         vertebrae = find_vertebrae(maps)
         corners = grid.to_index(frame.to_physical(np.array([[0.0, 0.0], np.asarray(frame.size) - 1.0])))
         chain = link(vertebrae, told, corners[0, 1], corners[1, 1], self.weights)
+        if look.corners is not None:
+            vertebrae = refined(vertebrae, chain, look.corners, grid.index_map(look.fine))
         return Reading(self.landmark_set(vertebrae, chain, grid, frame), chain, vertebrae, grid)
 
     def told(self, row: int, place: np.ndarray, most: float) -> Told:
@@ -208,7 +233,7 @@ class ColumnPipeline:
             landmarks=landmarks,
             side=None,
             side_probability=None,
-            presence=float(reading.vertebrae.presence[members[members >= 0]].mean()),
+            presence=float(1 - np.prod(1 - reading.vertebrae.presence[members[members >= 0]])),
             prior=bundle.prior,
             heatmaps=reading.heatmaps(self.rows),
             notes=image.notes + self.notes(reading),

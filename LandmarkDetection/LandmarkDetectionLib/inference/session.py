@@ -17,8 +17,8 @@ _FORMAT = 2
 _CONTRADICTION = 30.0
 """Squared distance, in standard deviations, beyond which a drop contradicts the image; 95 % of errors lie below 6."""
 
-_LOCAL = 0.5
-"""Distance, in levels of a column, beyond which a drop concerns one point and not its neighbors."""
+_FITS = 3.0
+"""Distance, in levels of a column, beyond which a drop fits nowhere and tells nothing of the other points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +245,7 @@ class Session:
         # Where the image shows the levels: a pin far from its level must not distort the measure.
         places = self._corrector.seen(self._corrections(state)).positions
         step, distance = level_step(places * spacing, rows, row, place * spacing)
-        return step, not step and distance > _LOCAL
+        return step, not step and distance > _FITS
 
     def _shift(self, name: str, row: int, place: np.ndarray, step: int) -> LandmarkSet:
         """The whole chain one level up or down; what the user has set stays."""

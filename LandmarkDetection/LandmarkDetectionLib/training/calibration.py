@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,14 +10,8 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import chi2
 from torch import Tensor
 
-from ..errors import LandmarkDetectionError
-from ..heatmaps import covariance, expected_radial_error, index_to_cell, local_expectation, spatial_cross_entropy
-from ..images import read_image
-from ..inference.bundle import MODEL_FILE, Bundle
-from ..inference.detector import Detector
-from ..preprocessing.crop import centroid_size
+from ..heatmaps import covariance, expected_radial_error, local_expectation, spatial_cross_entropy
 from ..priors import ErrorModel
-from .films import read_labels
 
 ERRONEOUS = 0.1
 """A landmark counts as wrong when it is off by more than this share of the centroid size (2.5 mm on a usual knee)."""
@@ -94,39 +86,3 @@ def fit(evidence: Evidence) -> dict[str, float]:
         "review_threshold": threshold_at(scale * expected, errors > ERRONEOUS),
         "refusal_threshold": REFUSAL_MARGIN * float((scale * evidence.expected_errors(temperature)).mean(dim=1).max()),
     }
-
-
-def gather(detector: Detector, data: Path) -> tuple[Evidence, int]:
-    """Evidence from all labelled films of a data set, and the number that the model refused."""
-    points, _ = read_labels(data)
-    pipeline = detector.pipeline
-    logits, truth, share, refused = [], [], [], 0
-    for name, known in points.items():
-        try:
-            image = read_image(data / "images" / name)
-            candidates = pipeline.region.candidates(image, lambda: False)
-            chosen, _ = pipeline.choose(image, candidates, "auto", force=False)
-        except LandmarkDetectionError:
-            refused += 1
-            continue
-        heatmaps, window = pipeline.locate(image, chosen, lambda: False)
-        index = window.to_index(image.frame.to_physical(known))
-        stride = pipeline.landmarks.stride
-        logits.append(heatmaps)
-        truth.append(torch.tensor(index_to_cell(index, stride), dtype=torch.float32))
-        share.append(stride / centroid_size(index))
-    if not logits:
-        raise LandmarkDetectionError(f"No image of '{data}' could be used; check that its images fit the model.")
-    return Evidence(torch.stack(logits), torch.stack(truth), torch.tensor(share)), refused
-
-
-def calibrate(folder: Path, data: Path) -> dict[str, float]:
-    """Calibrate a bundle in place on a user's labelled films, which should not be those it learnt from."""
-    evidence, refused = gather(Detector(Bundle.load(folder)), data)
-    values = fit(evidence)
-    path = folder / MODEL_FILE
-    model = json.loads(path.read_text(encoding="utf-8"))
-    model["calibration"] |= values
-    model["training"]["calibrated_on"] = f"{data.name}: {len(evidence.share)} films, {refused} refused"
-    path.write_text(json.dumps(model, indent=1) + "\n", encoding="utf-8")
-    return values

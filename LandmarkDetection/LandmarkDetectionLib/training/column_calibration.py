@@ -22,6 +22,9 @@ from .films import read_labels
 _LEVEL_RIGHT = 0.5
 """A vertebra has the right level when its centre is nearer to the true one than this share of the level's height."""
 
+NEUTRAL = {"error_scale": 1.0, "covariance_scale": 1.0}
+"""With these a model says what its maps say."""
+
 
 @dataclass(frozen=True, eq=False)
 class ColumnEvidence:
@@ -74,12 +77,9 @@ class ColumnEvidence:
         found = np.isfinite(self.errors)
         relative, expected = self.errors / self.sizes[:, None], scale * self.expected / self.sizes[:, None]
         return {
-            "presence_threshold": 0.0,
-            "temperature": 1.0,
             "error_scale": scale,
             "covariance_scale": float(np.quantile(distances, REGION) / chi2.ppf(REGION, 2)),
             "review_threshold": threshold_at(expected[found], relative[found] > ERRONEOUS),
-            "refusal_threshold": 1.0,
         }
 
     def figures(self) -> dict:
@@ -109,10 +109,12 @@ def gather(bundle: Bundle, data: Path, names: Sequence[str]) -> ColumnEvidence:
             continue
         truth = sorted_vertebrae(labels[name])
         rows.append((landmarks.positions, truth, landmarks.covariances, landmarks.expected_errors))
+    if not rows:
+        raise LandmarkDetectionError(f"No image of '{data}' could be used; check that its images fit the model.")
     return ColumnEvidence(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))
 
 
-def member(bundle: Bundle, file: str) -> Bundle:
-    """The bundle with one member only."""
-    stage = replace(bundle.stages["column"], weights=(file,))
-    return replace(bundle, stages={"column": stage})
+def members(bundle: Bundle, **weights: str) -> Bundle:
+    """The bundle with one file of weights for each stage that is named."""
+    stages = {name: replace(bundle.stages[name], weights=(file,)) for name, file in weights.items()}
+    return replace(bundle, stages={**bundle.stages, **stages})

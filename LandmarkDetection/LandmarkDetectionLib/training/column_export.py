@@ -10,50 +10,56 @@ from safetensors.numpy import save_file
 
 from ..inference.bundle import FORMAT, MODEL_FILE, Bundle
 from ..priors import ErrorModel, ShapePrior
-from .column_calibration import ColumnEvidence, gather, member
-from .column_model import ColumnModel
+from .column_calibration import NEUTRAL, ColumnEvidence, gather, members
+from .column_model import HALVES, ColumnModel
 from .export import halve, sha256, stage
 
-_NEUTRAL = {
-    "presence_threshold": 0.0,
-    "temperature": 1.0,
-    "error_scale": 1.0,
-    "covariance_scale": 1.0,
-    "review_threshold": 1.0,
-    "refusal_threshold": 1.0,
-}
+_UNUSED = {"presence_threshold": 0.0, "temperature": 1.0, "refusal_threshold": 1.0}
+"""Fields of the calibration that a column has no use for."""
 
 
 def export(model: ColumnModel, folder: Path) -> Path:
     """Write the bundle of a trained model, first without calibration, then with what its members say out of fold."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = [f"column-{fold}.safetensors" for fold in range(model.recipe.folds)]
-    for fold, name in enumerate(names):
-        halve(model.network(fold), folder / name)
+    for fold in range(model.recipe.folds):
+        halve(model.trained("column", f"fold{fold}"), folder / column_file(fold))
+    for half in range(HALVES):
+        halve(model.trained("vertebra", f"half{half}"), folder / vertebra_file(half))
     prior = ShapePrior.fit(model.films.points.double().numpy(), groups=model.films.subjects)
     save_file(prior.to_tensors(), folder / "shape.safetensors")
     neutral = ErrorModel(np.eye(prior.mean.size))
     save_file(neutral.to_tensors(), folder / "errors.safetensors")
-    write(model, folder, names, _NEUTRAL, {})
-    evidence = out_of_fold(model, Bundle.load(folder), names)
+    write(model, folder, NEUTRAL | {"review_threshold": 1.0}, {})
+    evidence = out_of_fold(model, Bundle.load(folder))
     save_file(evidence.error_model().to_tensors(), folder / "errors.safetensors")
-    write(model, folder, names, evidence.fit(), {"out_of_fold": evidence.figures()})
+    write(model, folder, evidence.fit(), {"out_of_fold": evidence.figures()})
     return folder
 
 
-def out_of_fold(model: ColumnModel, bundle: Bundle, names: list[str]) -> ColumnEvidence:
-    """Every training film by the one member that has not seen its study."""
+def column_file(fold: int) -> str:
+    """Weights of the column network that has not seen a fold."""
+    return f"column-{fold}.safetensors"
+
+
+def vertebra_file(half: int) -> str:
+    """Weights of the vertebra network that has not seen a half of the folds."""
+    return f"vertebra-{half}.safetensors"
+
+
+def out_of_fold(model: ColumnModel, bundle: Bundle) -> ColumnEvidence:
+    """Every training film by the one member of each stage that has not seen its study."""
     parts = []
-    for fold, name in enumerate(names):
-        films = [film for film, k in zip(model.films.names, model.folds, strict=True) if k == fold]
-        parts.append(gather(member(bundle, name), model.data, films))
+    for fold in range(model.recipe.folds):
+        names = [name for name, k in zip(model.films.names, model.folds, strict=True) if k == fold]
+        blind = members(bundle, column=column_file(fold), vertebra=vertebra_file(fold % HALVES))
+        parts.append(gather(blind, model.data, names))
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.joined(part)
     return whole
 
 
-def write(model: ColumnModel, folder: Path, names: list[str], calibration: dict, figures: dict) -> None:
+def write(model: ColumnModel, folder: Path, calibration: dict, figures: dict) -> None:
     """The description of the bundle."""
     about = model.recipe["bundle"]
     content = {
@@ -63,9 +69,12 @@ def write(model: ColumnModel, folder: Path, names: list[str], calibration: dict,
         **{key: about[key].strip() for key in ("version", "title", "description", "licence", "terms")},
         "schema": model.schema.to_dict(),
         "mirrored_side": None,
-        "stages": {"column": stage(model.recipe["column"], names)},
+        "stages": {
+            "column": stage(model.recipe["column"], [column_file(fold) for fold in range(model.recipe.folds)]),
+            "vertebra": stage(model.recipe["vertebra"], [vertebra_file(half) for half in range(HALVES)]),
+        },
         "decoding": model.recipe["chain"],
-        "calibration": calibration,
+        "calibration": _UNUSED | calibration,
         "prior": "shape.safetensors",
         "errors": "errors.safetensors",
         "figures": figures,

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from ..heatmaps import index_to_cell
 from ..networks.hints import hint_maps
 from ..networks.vertebra_maps import VertebraMaps
+from ..preprocessing.oriented import pixel_grid, sample_at
 from .column_crops import ColumnGeometry, training_columns
 from .film_appearance import normalise_batch, vary_appearance
-from .film_crops import pixel_grid, sample_at
 from .films import Films
 from .vertebra_loss import vertebra_loss
 

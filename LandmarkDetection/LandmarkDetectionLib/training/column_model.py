@@ -21,6 +21,10 @@ from .films import Films, subject_folds
 from .other_anatomy import read_other_anatomy
 from .recipe import Recipe
 from .trainer import Schedule, train_network
+from .vertebra_crops import VertebraGeometry, VertebraLikelihood
+
+HALVES = 2
+"""Vertebra networks: each learns from half of the folds and is judged on the other half."""
 
 LATERAL_WEIGHT = 3
 """How often a lateral phantom counts among the films of other anatomy, of which there are many more."""
@@ -43,6 +47,12 @@ class ColumnModel:
     def films(self) -> Films:
         """The labelled training films."""
         size = self.recipe["data"]["film_size"]
+        return self.kept(f"films{size}", lambda: read_column_films(self.data, "train", size))
+
+    @cached_property
+    def fine_films(self) -> Films:
+        """The same films at the resolution of the vertebra stage."""
+        size = self.recipe["data"]["fine_size"]
         return self.kept(f"films{size}", lambda: read_column_films(self.data, "train", size))
 
     @cached_property
@@ -77,9 +87,9 @@ class ColumnModel:
         others = read_other_anatomy(folders, self.recipe["data"]["film_size"])
         return torch.cat([others, *[self.lateral_phantoms.images] * LATERAL_WEIGHT])
 
-    def phantoms(self, field: str, count: int) -> Films:
+    def phantoms(self, field: str, count: int, size: int | None = None) -> Films:
         """Phantom films of one field of view."""
-        size = self.recipe["data"]["film_size"]
+        size = size or self.recipe["data"]["film_size"]
         drawn = [make_spine(PHANTOM_SEED + seed, field=field) for seed in range(count)]
         return phantom_films(drawn, size)
 
@@ -94,6 +104,11 @@ class ColumnModel:
         return films.select(torch.isfinite(films.points).all(dim=(1, 2)).tolist())
 
     @cached_property
+    def fine_phantoms(self) -> Films:
+        size, count = self.recipe["data"]["fine_size"], self.recipe["data"]["phantoms"]["fine"]
+        return self.kept("fine_phantoms", lambda: self.phantoms("column", count, size))
+
+    @cached_property
     def lateral_phantoms(self) -> Films:
         """Phantoms from the side, on which none is."""
         return self.kept("lateral", lambda: self.phantoms("lateral", self.recipe["data"]["phantoms"]["lateral"]))
@@ -102,11 +117,12 @@ class ColumnModel:
         """Everything, in order."""
         for fold in range(self.recipe.folds):
             self.column(fold)
+        for half in range(HALVES):
+            self.vertebra(half)
 
-    def network(self, fold: int) -> nn.Module:
-        """The trained network of a fold."""
-        weights = self.out / "column" / f"fold{fold}" / "weights.safetensors"
-        return network_with(self.recipe["column"]["network"], weights)
+    def trained(self, stage: str, part: str) -> nn.Module:
+        """A trained network: stage ``column``, part ``fold0``, or stage ``vertebra``, part ``half0``."""
+        return network_with(self.recipe[stage]["network"], self.out / stage / part / "weights.safetensors")
 
     def column(self, fold: int) -> float:
         """Train the column network that does not see a fold."""
@@ -126,3 +142,25 @@ class ColumnModel:
         )
         folder = self.out / "column" / f"fold{fold}"
         return train_network(network, objective, schedule, folder, self.recipe.seed + fold, self.resume)
+
+    def vertebra(self, half: int) -> float:
+        """Train the vertebra network that does not see one half of the folds, those whose number has that rest."""
+        stage = self.recipe["vertebra"]
+        schedule = Schedule(**stage["schedule"])
+        torch.manual_seed(self.recipe.seed + half)
+        network = network_with(stage["network"], None)
+        objective = VertebraLikelihood(
+            films=self.fine_films.select(self.folds % HALVES != half),
+            phantoms=self.fine_phantoms,
+            kept_out=self.fine_films.select(self.folds % HALVES == half),
+            geometry=self.vertebra_geometry,
+            batch=schedule.batch,
+            stride=network.stride,
+        )
+        folder = self.out / "vertebra" / f"half{half}"
+        return train_network(network, objective, schedule, folder, self.recipe.seed + half, self.resume)
+
+    @cached_property
+    def vertebra_geometry(self) -> VertebraGeometry:
+        stage = self.recipe["vertebra"]
+        return VertebraGeometry(tuple(stage["plan"]["size"]), stage["plan"]["extent"], **stage["geometry"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..preprocessing.oriented import pixel_grid, sample_at
 from .deformation import ThinPlateSpline, towards_shapes
 from .film_appearance import normalise_batch, uniform, vary_appearance
 
@@ -31,21 +32,6 @@ class CropGeometry:
 def centroid_size(points: Tensor) -> Tensor:
     """Root mean square distance of the landmarks ``(B, K, 2)`` from their centroid, shape ``(B, 1, 1)``."""
     return (points - points.mean(1, keepdim=True)).square().sum(-1).mean(1).sqrt()[:, None, None]
-
-
-def pixel_grid(size: tuple[int, int], step: int = 1) -> Tensor:
-    """Index coordinates of every ``step``-th pixel from corner to corner, shape ``(rows * columns, 2)``, x first."""
-    columns = torch.linspace(0, size[0] - 1, (size[0] - 1) // step + 1)
-    rows = torch.linspace(0, size[1] - 1, (size[1] - 1) // step + 1)
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    return torch.stack([x, y], dim=-1).reshape(-1, 2)
-
-
-def sample_at(images: Tensor, coordinates: Tensor) -> Tensor:
-    """Images ``(B, 1, H, W)`` read at index coordinates ``(B, h, w, 2)``; the border is repeated outside."""
-    extent = torch.tensor([images.shape[-1], images.shape[-2]], dtype=images.dtype)
-    normalised = (2 * coordinates + 1) / extent - 1
-    return functional.grid_sample(images, normalised, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def rotation_scale(angle: Tensor, scale: Tensor) -> Tensor:

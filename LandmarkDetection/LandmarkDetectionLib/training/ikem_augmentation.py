@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..preprocessing.oriented import pixel_grid, sample_at
 from .film_appearance import uniform
-from .film_crops import pixel_grid, sample_at
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..heatmaps import cell_to_index, index_to_cell, local_expectation, log_probabilities, spatial_cross_entropy
+from ..preprocessing.oriented import pixel_grid, sample_at
 from .film_appearance import normalise_batch
-from .film_crops import CropGeometry, centroid_size, pixel_grid, sample_at, training_batch
+from .film_crops import CropGeometry, centroid_size, training_batch
 from .films import Films
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..preprocessing.oriented import pixel_grid, sample_at
 from .film_appearance import normalise_batch, smooth_field, stretch, uniform, vary_appearance
-from .film_crops import centroid_size, pixel_grid, rotation_scale, sample_at
+from .film_crops import centroid_size, rotation_scale
 
 
 @dataclass(frozen=True)
