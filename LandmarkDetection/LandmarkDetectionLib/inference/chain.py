@@ -29,22 +29,22 @@ class ChainWeights:
         gap, gap_deviation: distance between facing endplates and its standard deviation, in heights of a vertebra.
         skip: cost of a level between two vertebrae at which none is seen.
         missing: cost of a level beyond the ends at which none is seen although the film goes on.
-        passed: probability of a centre from which a candidate beyond the ends of the chain, passed over, costs something.
+        passed: probability of a centre from which a candidate beyond the ends, passed over, costs something.
         above, below: film beyond the first and the last level, in levels, as films of the spine are usually cut; their
             standard deviation is `cut_deviation`, and `cut` the most that another cut costs.
         near: standard deviation of a corner about a point of the user, in heights.
         contradiction: the most that a point of the user can gain.
     """
 
-    presence: float = 0.02
-    level: float = 0.35
-    gap: float = 0.38
+    presence: float = 0.015
+    level: float = 0.25
+    gap: float = 0.25
     gap_deviation: float = 0.45
     skip: float = 4.0
-    missing: float = 2.5
-    passed: float = 0.1
-    above: float = 0.9
-    below: float = 1.1
+    missing: float = 2.45
+    passed: float = 0.12
+    above: float = 0.62
+    below: float = 1.12
     cut_deviation: float = 0.5
     cut: float = 3.0
     near: float = 0.35
@@ -53,10 +53,11 @@ class ChainWeights:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """Candidate of each level (-1 where none) and the probabilities (L, V) of all pairs."""
+    """Candidate of each level (-1 where none), the probabilities (L, V) of all pairs, and the chain's own logarithm."""
 
     members: np.ndarray
     marginals: np.ndarray
+    score: float = 0.0
 
     @property
     def probability(self) -> float:
@@ -113,7 +114,7 @@ def link(vertebrae: Vertebrae, told: Sequence[Told], top: float, bottom: float, 
                 parts.append(logsumexp(cost + after[None], axis=1))
         backward[level] = logsumexp(parts, axis=0)
     marginals = np.exp(forward + backward - logsumexp(forward + last))
-    return Chain(traced(score + last, origin, count), marginals)
+    return Chain(traced(score + last, origin, count), marginals, float((score + last).max()))
 
 
 def traced(final: np.ndarray, origin: np.ndarray, count: int) -> np.ndarray:
@@ -128,15 +129,30 @@ def traced(final: np.ndarray, origin: np.ndarray, count: int) -> np.ndarray:
         level, at = level - source // count, source % count
 
 
+def gained(chain: Chain, vertebrae: Vertebrae, told: Sequence[Told], weights: ChainWeights) -> float:
+    """The part of a chain's score that it owes to what was told."""
+    return sum(
+        float(gain(vertebrae, point, weights)[chain.members[point.level]])
+        for point in told
+        if chain.members[point.level] >= 0
+    )
+
+
+def gain(vertebrae: Vertebrae, point: Told, weights: ChainWeights) -> np.ndarray:
+    """(V,) what each candidate gains at the level of a point that is told.
+
+    A gain, not a cost: a level must not be left out to escape a point that fits nowhere.
+    """
+    apart = np.linalg.norm(vertebrae.corners[:, point.corner] - point.place, axis=1)
+    return np.maximum(point.most - 0.5 * (apart / (weights.near * np.maximum(vertebrae.heights, 1e-3))) ** 2, 0.0)
+
+
 def unaries(vertebrae: Vertebrae, told: Sequence[Told], weights: ChainWeights) -> np.ndarray:
     """(L, V) of each level at each candidate."""
     presence = np.log(np.maximum(vertebrae.presence, 1e-4) / weights.presence)
     unary = presence[None] + weights.level * vertebrae.levels.T
-    heights = np.maximum(vertebrae.heights, 1e-3)
     for point in told:
-        apart = np.linalg.norm(vertebrae.corners[:, point.corner] - point.place, axis=1)
-        # A gain, not a cost: a level must not be left out to escape a point of the user that fits nowhere.
-        unary[point.level] += np.maximum(point.most - 0.5 * (apart / (weights.near * heights)) ** 2, 0.0)
+        unary[point.level] += gain(vertebrae, point, weights)
     return unary
 
 

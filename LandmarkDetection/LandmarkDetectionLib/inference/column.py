@@ -18,9 +18,9 @@ from ..preprocessing.foreground import foreground_box
 from ..preprocessing.intensity import normalise
 from ..preprocessing.resample import sample
 from .bundle import Bundle
-from .chain import Chain, ChainWeights, Told, completed, level_doubt, link, shift_probability
+from .chain import Chain, ChainWeights, Told, completed, gained, level_doubt, link, shift_probability
 from .corners import CornerStage, refined
-from .detection import Detection, Heatmaps
+from .detection import Detection, Heatmaps, Seen
 from .joint import Progress, outside_by, refusal
 from .levels import level_rows
 from .networks import Ensemble, stop_if
@@ -29,7 +29,7 @@ from .vertebrae import SeenMaps, Vertebrae, find_vertebrae
 HINT_DEVIATION = 1.5
 """Standard deviation of a hint's bump, in cells of the heatmaps, in training and in use."""
 
-_START = 6.0  # the most that a corner gains where a shifted chain has it
+_START = 0.3  # the most that a corner gains where it is expected: what no hint speaks against stays
 _SHIFT_WORTH_SAYING = 0.1  # probability
 _FINE = 1024 / 448  # pixels of the vertebra stage's film to one of the column's, as in training
 _USUAL = (0.75, 1.2)  # size of the first window against that of one laid about the column
@@ -48,12 +48,16 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a look shows, given hints: landmarks, and the chain and its candidates in cells of ``grid``."""
+    """What a look shows, given hints: landmarks, and the chain and its candidates in cells of ``grid``.
+
+    ``evidence`` is the chain's score without what it gains where landmarks were expected.
+    """
 
     landmarks: LandmarkSet
     chain: Chain
     vertebrae: Vertebrae
     grid: Frame
+    evidence: float
 
     @property
     def seen(self) -> int:
@@ -149,18 +153,19 @@ class ColumnPipeline:
         grid = look.window.resampled(size=tuple(n // stride for n in look.window.size))
         cells = {row: grid.to_index(frame.to_physical(place)) for row, place in hints.items()}
         told = [self.told(row, place, self.weights.contradiction) for row, place in cells.items()]
+        expected = []
         if start is not None:
             places = grid.to_index(frame.to_physical(start.positions))
             known = np.flatnonzero(np.isfinite(places).all(axis=1))
-            told += [self.told(row, places[row], _START) for row in known]
-            cells = {row: places[row] for row in known[:: 2 * self.rows.shape[1] + 1]} | cells
+            expected = [self.told(row, places[row], _START) for row in known]
         maps = self.hinted_maps(look, cells, grid)
         vertebrae = find_vertebrae(maps)
         corners = grid.to_index(frame.to_physical(np.array([[0.0, 0.0], np.asarray(frame.size) - 1.0])))
-        chain = link(vertebrae, told, corners[0, 1], corners[1, 1], self.weights)
+        chain = link(vertebrae, told + expected, corners[0, 1], corners[1, 1], self.weights)
+        evidence = chain.score - gained(chain, vertebrae, expected, self.weights)
         if look.corners is not None:
             vertebrae = refined(vertebrae, chain, look.corners, grid.index_map(look.fine))
-        return Reading(self.landmark_set(vertebrae, chain, grid, frame), chain, vertebrae, grid)
+        return Reading(self.landmark_set(vertebrae, chain, grid, frame), chain, vertebrae, grid, evidence)
 
     def told(self, row: int, place: np.ndarray, most: float) -> Told:
         """A landmark that is known, for the chain."""
@@ -219,8 +224,9 @@ class ColumnPipeline:
         """The detection with all that a correction needs."""
         bundle = self.bundle
 
-        def repredict(hints: Mapping[int, np.ndarray], start: LandmarkSet | None) -> LandmarkSet:
-            return self.read(look, hints, start, image).landmarks
+        def repredict(hints: Mapping[int, np.ndarray], start: LandmarkSet) -> Seen:
+            reading = self.read(look, hints, start, image)
+            return Seen(reading.landmarks, reading.evidence)
 
         landmarks, members = reading.landmarks, reading.chain.members
         isotropic = landmarks.positions * image.frame.spacing

@@ -18,7 +18,7 @@ from ..preprocessing.crop import centroid_size
 from ..priors.errors import Conditioned, condition
 from ..priors.gaussian import expected_radius
 from ..priors.solve import diagonal_blocks
-from .detection import Detection
+from .detection import Detection, Seen
 from .levels import level_rows, shifted
 
 _SMALLEST_DEVIATION = 0.05  # index steps; a heatmap that claims to be surer would leave nothing to the others
@@ -59,34 +59,32 @@ class Corrector:
 
     def released(self, corrections: Corrections) -> LandmarkSet:
         """The landmarks after a correction; a network that takes hints has looked again."""
-        return self._answer(self.seen(corrections), corrections)
+        return self._answer(self.seen(corrections).landmarks, corrections)
 
     def followed(self, corrections: Corrections, row: int, place: np.ndarray, apart: bool) -> LandmarkSet:
         """Live follow of a drag: the same answer, but no network looks again before the release."""
         told = corrections.apart | {row} if apart else corrections.apart - {row}
         held = Corrections({**corrections.pins, row: place}, told, corrections.absent - {row}, corrections.level)
-        return self._answer(self.seen(corrections), held)
+        return self._answer(self.seen(corrections).landmarks, held)
 
-    def seen(self, corrections: Corrections) -> LandmarkSet:
+    def seen(self, corrections: Corrections) -> Seen:
         """What the image shows, given the level and, where the network takes them, the pins as hints."""
         hints = {row: place for row, place in corrections.pins.items() if row not in corrections.apart}
         level, repredict = corrections.level, self.detection.repredict
 
-        def compute() -> LandmarkSet:
-            if level:
-                places = self.base.positions
-                for _ in range(abs(level)):
-                    places = shifted(places, self.levels, int(np.sign(level)))
-                start = self.base.replace(positions=places)
-                return start if repredict is None else repredict(hints, start)
-            return repredict(hints, None) if repredict is not None and hints else self.base
+        def compute() -> Seen:
+            places = self.base.positions
+            for _ in range(abs(level)):
+                places = shifted(places, self.levels, int(np.sign(level)))
+            start = self.base.replace(positions=places) if level else self.base
+            return Seen(start) if repredict is None or not (hints or level) else repredict(hints, start)
 
         key = (level, tuple((row, place.tobytes()) for row, place in sorted(hints.items())))
         return self._cached("seen", key, compute)
 
     def surprise(self, corrections: Corrections, row: int, place: np.ndarray) -> float:
         """Squared Mahalanobis distance of a drop from where the image showed the landmark; 0 where it showed none."""
-        seen = self.seen(corrections)
+        seen = self.seen(corrections).landmarks
         offset = place - seen.positions[row]
         if not np.isfinite(offset).all():
             return 0.0
@@ -102,7 +100,7 @@ class Corrector:
         if not candidates:
             return None
         dims = len(self.spacing)
-        joint = self._conditioned(self.seen(corrections), corrections).joint
+        joint = self._conditioned(self.seen(corrections).landmarks, corrections).joint
         joint = joint.reshape(len(current.positions), dims, -1, dims)[candidates][:, :, candidates]
         radii = expected_radius(joint[np.arange(len(candidates)), :, np.arange(len(candidates))])
         factors = current.expected_errors[candidates] / radii

@@ -36,11 +36,19 @@ class Heatmaps:
         object.__setattr__(self, "logits", logits)
 
 
-Repredict = Callable[[Mapping[int, np.ndarray], LandmarkSet | None], LandmarkSet]
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Landmarks as the image shows them, and the logarithm of how well it bears them out, up to a constant."""
+
+    landmarks: LandmarkSet
+    evidence: float = 0.0
+
+
+Repredict = Callable[[Mapping[int, np.ndarray], LandmarkSet], Seen]
 """Landmarks as a network sees them that is told where some are.
 
-Takes the row of each hint and its position (d,) in index coordinates, and, after a shift of levels, where all landmarks
-should be about. It keeps the features of the image, so that only what depends on the hints is computed.
+Takes the row of each hint and its position (d,) in index coordinates, and where all landmarks are expected: as first
+found, or shifted by some levels. It keeps the features of the image: only what depends on the hints is computed.
 """
 
 

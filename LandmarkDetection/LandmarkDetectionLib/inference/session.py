@@ -17,6 +17,9 @@ _FORMAT = 2
 _CONTRADICTION = 30.0
 """Squared distance, in standard deviations, beyond which a drop contradicts the image; 95 % of errors lie below 6."""
 
+_IN_DOUBT = 3.0
+"""By how much the logarithm of probability may speak against a shift of all levels."""
+
 _FITS = 3.0
 """Distance, in levels of a column, beyond which a drop fits nowhere and tells nothing of the other points."""
 
@@ -103,7 +106,7 @@ class Session:
         if live:
             corrections = self._corrections(state)
             return self._corrector.followed(corrections, row, place, apart=far or step != 0)
-        if step:
+        if step and self._shift_fits(row, place, step):
             return self._shift(name, row, place, step)
         surprise = self._corrector.surprise(self._corrections(state), row, place)
         message = contradiction(name, far) if far or surprise > _CONTRADICTION else None
@@ -243,9 +246,20 @@ class Session:
             return 0, False
         spacing = state.landmarks.frame.spacing
         # Where the image shows the levels: a pin far from its level must not distort the measure.
-        places = self._corrector.seen(self._corrections(state)).positions
+        places = self._corrector.seen(self._corrections(state)).landmarks.positions
         step, distance = level_step(places * spacing, rows, row, place * spacing)
         return step, not step and distance > _FITS
+
+    def _shift_fits(self, row: int, place: np.ndarray, step: int) -> bool:
+        """Whether a drop on the neighboring level is a shift of all levels, and not one vertebra that was found wrongly.
+
+        Where a network can look again, the image decides between the two; in doubt, it is a shift.
+        """
+        state = self._corrections(self._state)
+        pins = {**state.pins, row: place}
+        alone = replace(state, pins=pins, apart=state.apart - {row})
+        moved = replace(alone, apart=frozenset(state.pins), level=state.level + step)
+        return self._corrector.seen(moved).evidence >= self._corrector.seen(alone).evidence - _IN_DOUBT
 
     def _shift(self, name: str, row: int, place: np.ndarray, step: int) -> LandmarkSet:
         """The whole chain one level up or down; what the user has set stays."""

@@ -61,7 +61,7 @@ def out_of_fold(model: ColumnModel, bundle: Bundle) -> ColumnEvidence:
 
 def write(model: ColumnModel, folder: Path, calibration: dict, figures: dict) -> None:
     """The description of the bundle."""
-    about = model.recipe["bundle"]
+    about, shipped = model.recipe["bundle"], model.recipe["column"]["shipped"]
     content = {
         "format": FORMAT,
         "kind": "column",
@@ -70,7 +70,7 @@ def write(model: ColumnModel, folder: Path, calibration: dict, figures: dict) ->
         "schema": model.schema.to_dict(),
         "mirrored_side": None,
         "stages": {
-            "column": stage(model.recipe["column"], [column_file(fold) for fold in range(model.recipe.folds)]),
+            "column": stage(model.recipe["column"], [column_file(fold) for fold in range(shipped)]),
             "vertebra": stage(model.recipe["vertebra"], [vertebra_file(half) for half in range(HALVES)]),
         },
         "decoding": model.recipe["chain"],

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from rich.progress import Progress
@@ -31,7 +31,8 @@ class Schedule:
     ``rate`` rises over the first tenth of the steps and falls to zero along a cosine, unless ``constant``. At each step
     the averaged weights, which are the ones kept, stay what they were by the share ``average``; 0 averages nothing.
     Gradients longer than ``clip`` are shortened to it. With ``patience`` the run stops after that many epochs without a
-    better validation figure. ``optimizer`` is one of ``OPTIMIZERS``.
+    better validation figure. ``optimizer`` is one of ``OPTIMIZERS``. ``keep`` says whose weights stay: those of the
+    ``best`` epoch by the validation figure, or of the ``last``, which chooses nothing on the data it is judged on.
     """
 
     epochs: int
@@ -45,6 +46,7 @@ class Schedule:
     patience: int | None = None
     optimizer: str = "adamw"
     clip: float = 5.0
+    keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -106,7 +108,7 @@ def train_network(
             figure = None if figure is None else agreed(figure)
             record(progress, loss, figure)
             if rank() == 0:
-                if progress["best_epoch"] == epoch:
+                if progress["best_epoch"] == epoch or schedule.keep == "last":
                     keep_weights(averaged.module, folder)
                 progress["epoch"] += 1
                 save_checkpoint(folder, modules, optimizer, progress)
