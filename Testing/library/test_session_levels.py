@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from LandmarkDetectionLib.inference.detection import Seen
 from LandmarkDetectionLib.inference.levels import level_rows, level_step, shifted
 from LandmarkDetectionLib.inference.session import Session
 from LandmarkDetectionLib.landmarks import load_schema
@@ -84,14 +85,13 @@ def test_a_small_correction_says_nothing_and_moves_the_neighbors():
 
 
 def test_the_network_is_asked_with_the_pins_that_count_and_the_answer_is_used():
-    """A network's answer stands in for it: half-way to what it is told, and it notes what it was told."""
+    """A network that answers with everything a quarter of a pixel on, and notes what it was told."""
     asked = []
     base = column_detection()
 
     def repredict(hints, start):
         asked.append((dict(hints), start))
-        landmarks = base.landmarks if start is None else start
-        return landmarks.replace(positions=landmarks.positions + 0.25)
+        return Seen(start.replace(positions=start.positions + 0.25))
 
     session = Session(dataclasses.replace(base, repredict=repredict))
     target = place(session, "T8_TL") + [1.0, 0.0]
@@ -99,14 +99,31 @@ def test_the_network_is_asked_with_the_pins_that_count_and_the_answer_is_used():
     assert not asked
     session.move("T8_TL", target)
     hints, start = asked[-1]
-    assert start is None and list(hints) == [SCHEMA.index("T8_TL")]
+    assert start is base.landmarks and list(hints) == [SCHEMA.index("T8_TL")]
     far = SCHEMA.index("L5_BR")
     np.testing.assert_allclose(session.landmarks.positions[far], base.landmarks.positions[far] + 0.25, atol=0.25)
     session.move("L5_TL", np.array([1.0, 1.0]))
     assert list(asked[-1][0]) == [SCHEMA.index("T8_TL")]
     session.move("T5_TL", place(session, "T6_TL"))
     hints, start = asked[-1]
-    assert start is not None and list(hints) == [SCHEMA.index("T5_TL")]
+    shift = start.positions[ROWS[3:15]] - base.landmarks.positions[ROWS[4:16]]
+    np.testing.assert_allclose(shift, 0, atol=1e-9)
+    assert list(hints) == [SCHEMA.index("T5_TL")]
+
+
+def test_the_image_decides_between_a_shift_and_one_vertebra_found_wrongly():
+    base = column_detection()
+
+    def repredict(hints, start):
+        shifted_by = np.abs(start.positions - base.landmarks.positions).max()
+        return Seen(start, evidence=-20.0 if shifted_by > 1 else 0.0)
+
+    session = Session(dataclasses.replace(base, repredict=repredict))
+    before = base.landmarks.positions
+    session.move("T8_TL", before[SCHEMA.index("T9_TL")])
+    far = SCHEMA.index("L4_BR")
+    assert np.linalg.norm(session.landmarks.positions[far] - before[far]) < 5
+    assert "levels" not in (session.message or "")
 
 
 def test_steps_and_shifts_are_exact_inverses_inside_the_column():

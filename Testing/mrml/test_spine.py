@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 import slicer.util
-from LandmarkDetectionLib.inference.detection import Detection
+from LandmarkDetectionLib.inference.detection import Detection, Seen
 from LandmarkDetectionLib.mrml.detecting import ResumeRequest, summary
 from LandmarkDetectionLib.mrml.display import update_regions
 from LandmarkDetectionLib.mrml.following import FOLLOWING
@@ -173,7 +173,7 @@ def test_a_reopened_session_gets_its_network_back(application, column, following
 
     def repredict(hints, start):
         asked.append(sorted(hints))
-        return start
+        return Seen(start)
 
     detection = column_detection(work.session.detection.landmarks.frame)
     detection = Detection(**{**vars(detection), "repredict": repredict})

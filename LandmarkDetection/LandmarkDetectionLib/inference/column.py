@@ -33,6 +33,7 @@ _START = 0.3  # the most that a corner gains where it is expected: what no hint 
 _SHIFT_WORTH_SAYING = 0.1  # probability
 _FINE = 1024 / 448  # pixels of the vertebra stage's film to one of the column's, as in training
 _USUAL = (0.75, 1.2)  # size of the first window against that of one laid about the column
+_BEST = 6  # vertebrae that tell whether a film shows a spine
 _FEWEST = 4  # levels that must be seen before a film counts as one of a spine
 
 
@@ -63,6 +64,13 @@ class Reading:
     def seen(self) -> int:
         """Levels at which a vertebra was seen, not only continued."""
         return int((self.chain.members >= 0).sum())
+
+    @property
+    def strength(self) -> float:
+        """Mean probability of the vertebrae that are seen best: of a cut-off column only some are seen at all."""
+        members = self.chain.members
+        presence = np.sort(self.vertebrae.presence[members[members >= 0]])[::-1]
+        return float(presence[:_BEST].mean()) if len(presence) else 0.0
 
     def heatmaps(self, rows: np.ndarray) -> Heatmaps:
         """Where each landmark may be: its corner of every vertebra that may be its level."""
@@ -101,7 +109,7 @@ class ColumnPipeline:
         look = self.with_corners(image, look)
         progress(0.9, "Naming the levels")
         reading = self.read(look, {}, None, image)
-        if not force and reading.seen < _FEWEST:
+        if not force and reading.strength < self.bundle.calibration.presence_threshold:
             raise refusal(image, self.bundle)
         return self.describe(image, look, reading)
 

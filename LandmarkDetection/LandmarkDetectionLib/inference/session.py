@@ -251,7 +251,7 @@ class Session:
         return step, not step and distance > _FITS
 
     def _shift_fits(self, row: int, place: np.ndarray, step: int) -> bool:
-        """Whether a drop on the neighboring level is a shift of all levels, and not one vertebra that was found wrongly.
+        """Whether a drop on the neighboring level is a shift of all levels, not one vertebra that was found wrongly.
 
         Where a network can look again, the image decides between the two; in doubt, it is a shift.
         """

@@ -14,7 +14,7 @@ from .column_calibration import NEUTRAL, ColumnEvidence, gather, members
 from .column_model import HALVES, ColumnModel
 from .export import halve, sha256, stage
 
-_UNUSED = {"presence_threshold": 0.0, "temperature": 1.0, "refusal_threshold": 1.0}
+_UNUSED = {"temperature": 1.0, "refusal_threshold": 1.0}
 """Fields of the calibration that a column has no use for."""
 
 
@@ -32,6 +32,8 @@ def export(model: ColumnModel, folder: Path) -> Path:
     write(model, folder, NEUTRAL | {"review_threshold": 1.0}, {})
     evidence = out_of_fold(model, Bundle.load(folder))
     save_file(evidence.error_model().to_tensors(), folder / "errors.safetensors")
+    for fold in range(model.recipe["column"]["shipped"], model.recipe.folds):
+        (folder / column_file(fold)).unlink()
     write(model, folder, evidence.fit(), {"out_of_fold": evidence.figures()})
     return folder
 
@@ -74,7 +76,7 @@ def write(model: ColumnModel, folder: Path, calibration: dict, figures: dict) ->
             "vertebra": stage(model.recipe["vertebra"], [vertebra_file(half) for half in range(HALVES)]),
         },
         "decoding": model.recipe["chain"],
-        "calibration": _UNUSED | calibration,
+        "calibration": _UNUSED | calibration | {"presence_threshold": about["presence_threshold"]},
         "prior": "shape.safetensors",
         "errors": "errors.safetensors",
         "figures": figures,
