@@ -92,6 +92,15 @@ class LandmarkSchema:
                 f"'{id}' is not a landmark of '{self.name}'; choose one of {', '.join(self.ids)}."
             ) from None
 
+    @property
+    def mirrored_rows(self) -> np.ndarray:
+        """(n,) the row whose name each landmark takes when the image is mirrored."""
+        rows = np.arange(len(self.landmarks))
+        for one, other in self.mirror_pairs:
+            i, j = self.index(one), self.index(other)
+            rows[i], rows[j] = j, i
+        return rows
+
     def to_dict(self) -> dict:
         """A JSON-able description, read back by `from_dict` without loss."""
         return {

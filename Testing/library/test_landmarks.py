@@ -124,3 +124,11 @@ def test_set_is_a_value(schema: LandmarkSchema) -> None:
 def test_wrong_shapes_are_refused(schema: LandmarkSchema, wrong: dict) -> None:
     with pytest.raises(LandmarkDetectionError):
         landmark_set(schema, Frame.film((100, 100)), **wrong)
+
+
+def test_mirrored_rows_exchange_the_pairs_and_undo_themselves():
+    schema = load_schema("spine-ap")
+    rows = schema.mirrored_rows
+    assert [schema.ids[row] for row in rows[:4]] == ["T1_TR", "T1_TL", "T1_BR", "T1_BL"]
+    assert (rows[rows] == range(len(rows))).all()
+    assert (load_schema("knee-ap").mirrored_rows == range(16)).all()

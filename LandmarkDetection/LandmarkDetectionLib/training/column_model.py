@@ -61,20 +61,13 @@ class ColumnModel:
         return subject_folds(self.films.subjects, self.recipe.folds, self.recipe.seed)
 
     def kept(self, name: str, make: Callable[[], Films]) -> Films:
-        """Films that take long to read, read once for all parts and all resumed runs."""
-        path = self.out / "films" / f"{name}.safetensors"
-        if not path.exists():
-            make().save(path)
-        return Films.load(path)
+        """Films of this training, see `Films.kept`."""
+        return Films.kept(self.out / "films" / f"{name}.safetensors", make)
 
     @cached_property
     def mirror(self) -> Tensor:
         """Row whose name each landmark takes in a mirrored film."""
-        rows = torch.arange(len(self.schema.landmarks))
-        for one, other in self.schema.mirror_pairs:
-            i, j = self.schema.index(one), self.schema.index(other)
-            rows[i], rows[j] = j, i
-        return rows
+        return torch.from_numpy(self.schema.mirrored_rows)
 
     @cached_property
     def geometry(self) -> ColumnGeometry:

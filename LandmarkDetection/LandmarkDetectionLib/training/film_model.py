@@ -63,11 +63,8 @@ class FilmModel:
         return read_shapes(self.data / self.recipe["data"]["shapes"], excluded_splits=("val",))
 
     def kept(self, name: str, make: Callable[[], Films]) -> Films:
-        """Films that take long to make, made once for all parts and all resumed runs."""
-        path = self.out / "films" / f"{name}.safetensors"
-        if not path.exists():
-            make().save(path)
-        return Films.load(path)
+        """Films of this training, see `Films.kept`."""
+        return Films.kept(self.out / "films" / f"{name}.safetensors", make)
 
     @cached_property
     def named(self) -> Films:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,6 +67,13 @@ class Films:
         part = path.with_suffix(".part")
         save_file({"images": self.images, "points": self.points}, part, metadata=texts)
         os.replace(part, path)
+
+    @classmethod
+    def kept(cls, path: Path, make: Callable[[], Films]) -> Films:
+        """Films that take long to make, made once for all parts of a training and all resumed runs."""
+        if not path.exists():
+            make().save(path)
+        return cls.load(path)
 
     @classmethod
     def load(cls, path: Path) -> Films:

@@ -95,11 +95,7 @@ class IkemModel:
     @cached_property
     def mirror(self) -> Tensor:
         """Row whose name each landmark takes in a mirrored film."""
-        rows = torch.arange(len(self.schema.landmarks))
-        for one, other in self.schema.mirror_pairs:
-            i, j = self.schema.index(one), self.schema.index(other)
-            rows[i], rows[j] = j, i
-        return rows
+        return torch.from_numpy(self.schema.mirrored_rows)
 
     def train(self) -> None:
         """Every network, in order."""
