@@ -116,3 +116,17 @@ def test_a_hint_is_answered_by_the_network():
     assert moved[row] > 0.2 and np.nanmedian(moved) < moved[row]
     again = detection.repredict({}, detection.landmarks).landmarks
     np.testing.assert_allclose(again.positions, detection.landmarks.positions, atol=1e-6)
+
+
+def test_a_film_forced_on_the_model_ends_in_landmarks_or_absent_ones():
+    """Whoever insists gets an answer without a traceback, however little there is to see."""
+    gray = np.full((600, 300), 90, dtype=np.uint8)
+    gray[:, 150:] = 110
+    for image in (Image.from_array(gray, name="steps.png"), phantom("lateral").image()):
+        detection = detector().detect(image, force=True)
+        known = np.isfinite(detection.landmarks.positions).all(axis=1)
+        absent = np.array([status == "absent" for status in detection.landmarks.statuses])
+        np.testing.assert_array_equal(known, ~absent)
+        session = Session(detection)
+        session.move("T8_TL", np.array([120.0, 300.0]))
+        assert np.array_equal(session.undo().positions, detection.landmarks.positions, equal_nan=True)

@@ -100,8 +100,8 @@ class ColumnPipeline:
         if not force and found.seen < _FEWEST:
             raise refusal(image, self.bundle)
         progress(0.4, "Finding the vertebrae")
-        window = self.about(found, image) if found.seen >= _FEWEST else first.window
-        if self.usual(first.window, window):
+        window = self.about(found, image)
+        if window is None or self.usual(first.window, window):
             others = self.look(image, first.window, members[1:], cancelled)
             look = replace(others, encoded=first.encoded + others.encoded)
         else:
@@ -121,10 +121,15 @@ class ColumnPipeline:
         pixel = float((np.asarray(extent) * image.frame.spacing / size).max())
         return crop_about(image.frame, centre, pixel * size[0], tuple(size))
 
-    def about(self, found: Reading, image: Image) -> Frame:
-        """A window of the usual size about the vertebrae that were seen; the prior tells how long the column is."""
+    def about(self, found: Reading, image: Image) -> Frame | None:
+        """A window of the usual size about the vertebrae that were seen; the prior tells how long the column is.
+
+        None where too few were seen.
+        """
         seen = np.isin(np.arange(self.rows.size), self.rows[found.chain.members >= 0])
         positions = np.where(seen[:, None], found.landmarks.positions, np.nan)
+        if np.isfinite(positions).all(axis=1).sum() < _FEWEST * self.rows.shape[1]:
+            return None
         covariances = np.broadcast_to(np.eye(2), (len(positions), 2, 2))
         whole = self.bundle.prior.posterior(positions * image.frame.spacing, covariances).positions
         plan = self.column.plan

@@ -55,7 +55,9 @@ class Ensemble:
     @torch.inference_mode()
     def decoded(self, member: nn.Module, encoded: Tensor, hints: Tensor | None) -> Tensor:
         """Output of a member for what it kept and maps of hints, on the processor."""
-        return member.decode(encoded, None if hints is None else hints.to(encoded.device)).float().cpu()
+        if hints is not None:
+            hints = hints.to(encoded.device, memory_format=torch.channels_last)
+        return member.decode(encoded, hints).float().cpu()
 
     @torch.inference_mode()
     def logits(self, member: nn.Module, inputs: np.ndarray) -> Tensor:
