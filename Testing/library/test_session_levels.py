@@ -47,6 +47,16 @@ def test_a_drop_on_the_neighbor_shifts_the_chain_and_says_so(target, step):
     assert same(again.move("L1_BR", place(again, "L1_BR") + 2.0), session.move("L1_BR", place(session, "L1_BR") + 2.0))
 
 
+def test_a_level_that_was_absent_is_there_once_a_shift_brings_it_in():
+    session = Session(column_detection(absent=tuple(SCHEMA.levels[-1])))
+    assert session.landmarks.statuses[-4:] == ("absent",) * 4
+    landmarks = session.move("T8_TL", place(session, "T7_TL"))
+    assert "absent" not in landmarks.statuses[-4:] and np.isfinite(landmarks.expected_errors[-4:]).all()
+    present = np.isfinite(landmarks.positions).all(axis=1)
+    assert (present == (np.array(landmarks.statuses) != "absent")).all()
+    np.linalg.cholesky(landmarks.covariances[[row for row in range(68) if landmarks.statuses[row] != "moved"]])
+
+
 def test_two_shifts_of_opposite_sign_leave_the_levels_as_they_were():
     session = Session(column_detection())
     before = session.landmarks.positions

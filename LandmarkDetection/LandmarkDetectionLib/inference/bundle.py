@@ -36,7 +36,8 @@ class Calibration:
     """What turns network output into statements; each value comes from films kept out of training.
 
     Attributes:
-        presence_threshold: logit of the region stage from which the anatomy counts as present.
+        presence_threshold: from which the anatomy counts as present: for a joint a logit of the region stage, for a
+            column the mean probability of the vertebrae that are seen best.
         temperature: of the heatmaps, for covariances and expected errors; the decoded points do not depend on it.
         covariance_scale: factor from the heatmaps' covariances to those whose ellipses of 95 % hold 95 % of the truth.
         error_scale: factor from the heatmaps' expected radial error to the mean error seen.

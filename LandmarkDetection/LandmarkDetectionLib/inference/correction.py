@@ -76,7 +76,7 @@ class Corrector:
             places = self.base.positions
             for _ in range(abs(level)):
                 places = shifted(places, self.levels, int(np.sign(level)))
-            start = self.base.replace(positions=places) if level else self.base
+            start = relocated(self.base, places) if level else self.base
             return Seen(start) if repredict is None or not (hints or level) else repredict(hints, start)
 
         key = (level, tuple((row, place.tobytes()) for row, place in sorted(hints.items())))
@@ -199,3 +199,16 @@ class Corrector:
             self._cache[kind] = (key, compute())
         return self._cache[kind][1]
 
+
+def relocated(landmarks: LandmarkSet, places: np.ndarray) -> LandmarkSet:
+    """The landmarks at other places (n, d): absent where there is none, to be reviewed where they were absent."""
+    there = np.isfinite(places).all(axis=1)
+    errors, covariances = landmarks.expected_errors.copy(), landmarks.covariances.copy()
+    unknown = there & ~(np.isfinite(errors) & np.isfinite(covariances).all(axis=(1, 2)))
+    errors[unknown] = np.nanmax(landmarks.expected_errors)
+    covariances[unknown] = errors[unknown, None, None] ** 2 / places.shape[1] * np.eye(places.shape[1])
+    statuses = tuple(
+        "absent" if not found else "review" if old == "absent" else old
+        for found, old in zip(there, landmarks.statuses, strict=True)
+    )
+    return landmarks.replace(positions=places, covariances=covariances, expected_errors=errors, statuses=statuses)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 from ..errors import LandmarkDetectionError
 from . import distributed
 from .recipe import Recipe, load_recipe
+
+
+class Model(Protocol):
+    """A recipe applied to a data set; its parts are kept below ``out``."""
+
+    recipe: Recipe
+    out: Path
+
+    def train(self) -> Any: ...
 
 
 def train(recipe: str | Path, data: Path, out: Path, resume: bool = False) -> Path:
@@ -32,10 +43,7 @@ def train_film_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Pat
     from .export import export
     from .film_model import FilmModel
 
-    model = FilmModel(recipe, data, out, resume)
-    model.train()
-    folder = out / recipe.name
-    return export(model, folder) if distributed.rank() == 0 else folder
+    return finished(FilmModel(recipe, data, out, resume), export)
 
 
 def train_kneel_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
@@ -43,10 +51,7 @@ def train_kneel_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Pa
     from .kneel_model import KneelModel
     from .kneel_result import write_result
 
-    model = KneelModel(recipe, data, out, resume)
-    model.train()
-    folder = out / recipe.name
-    return write_result(model, folder) if distributed.rank() == 0 else folder
+    return finished(KneelModel(recipe, data, out, resume), write_result)
 
 
 def train_ikem_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
@@ -54,10 +59,7 @@ def train_ikem_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Pat
     from .ikem_model import IkemModel
     from .ikem_result import write_result
 
-    model = IkemModel(recipe, data, out, resume)
-    model.train()
-    folder = out / recipe.name
-    return write_result(model, folder) if distributed.rank() == 0 else folder
+    return finished(IkemModel(recipe, data, out, resume), write_result)
 
 
 def train_column_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
@@ -65,10 +67,14 @@ def train_column_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> P
     from .column_export import export
     from .column_model import ColumnModel
 
-    model = ColumnModel(recipe, data, out, resume)
+    return finished(ColumnModel(recipe, data, out, resume), export)
+
+
+def finished(model: Model, write: Callable[[Model, Path], Path]) -> Path:
+    """Train a model and write its result, once however many processes train."""
     model.train()
-    folder = out / recipe.name
-    return export(model, folder) if distributed.rank() == 0 else folder
+    folder = model.out / model.recipe.name
+    return write(model, folder) if distributed.rank() == 0 else folder
 
 
 PIPELINES = {
