@@ -28,6 +28,8 @@ SAMPLES = {
     "KneeLeft": "knee-left.png",
     "SpineStraight": "spine-straight.dcm",
     "SpineScoliosis": "spine-scoliosis.png",
+    "SpineCT": "spine-ct.nrrd",
+    "KneeCT": "knee-ct.nrrd",
 }
 SAMPLES_ADDRESS = "https://github.com/LandmarkDetection/SlicerLandmarkDetection/raw/main/Resources/Samples"
 
@@ -86,13 +88,13 @@ class LandmarkDetectionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._shortcuts = None
         self._parameterNode = None
         self._guiTag = None
-        self._parameterTag = None
         self._entered = False
 
     def setup(self):
         """Build the panel from its .ui file."""
         ScriptedLoadableModuleWidget.setup(self)
         from LandmarkDetectionLib.ui.panel import Panel
+        from LandmarkDetectionLib.ui.segmentation import BonesButton
         from LandmarkDetectionLib.ui.shortcuts import ModuleShortcuts
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/LandmarkDetection.ui"))
@@ -101,11 +103,11 @@ class LandmarkDetectionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = LandmarkDetectionLogic()
         self.panel = Panel(self.ui, self.logic, lambda: self._parameterNode)
+        self.bonesButton = BonesButton(self.ui, self.panel.say, lambda: self._parameterNode)
         for spinBox in (self.ui.spacingSpinBox, self.ui.reviewSpinBox):
             spinBox.setRange(0.0, 100.0)
         keys = {"Ctrl+Z": self.panel.undo, "Ctrl+Y": self.panel.redo, "Ctrl+J": self.panel.show_next}
         self._shortcuts = ModuleShortcuts(slicer.util.mainWindow() or self.parent, keys)
-        self.ui.modelSelector.addItems(self.logic.modelNames())
         self.ui.modelSelector.connect("currentIndexChanged(int)", self._onModelChosen)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
@@ -189,10 +191,6 @@ class LandmarkDetectionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if parameterNode is None:
             return
         self._guiTag = parameterNode.connectGui(self.ui)
-        names = self.logic.modelNames()
-        if parameterNode.model not in names and names:
-            parameterNode.model = names[0]
-        self.ui.modelSelector.setCurrentText(parameterNode.model)
         self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
 
     def _onParametersChanged(self, caller, event):
@@ -228,10 +226,6 @@ class LandmarkDetectionLogic(ScriptedLoadableModuleLogic):
 
     def modelNames(self):
         """Names of the models that are installed."""
-        from LandmarkDetectionLib.mrml.dependencies import missing_dependencies
-
-        if "safetensors" in missing_dependencies():
-            return [DEFAULT_MODEL]  # models cannot be looked at before the first use has installed what reads them
         from LandmarkDetectionLib.inference.bundle import list_bundles
 
         return list(list_bundles())

@@ -159,6 +159,19 @@ def require_film(image: Image) -> None:
         raise ImageError(f"'{image.name}' is a volume or has several frames ({shape}); choose a single radiograph.")
 
 
+def require_volume(image: Image) -> None:
+    """Refuse a film where a volume is needed, and a volume of unknown spacing.
+
+    Raises:
+        ImageError: names the image.
+    """
+    if image.dims != 3:
+        shape = " x ".join(str(n) for n in image.frame.size)
+        raise ImageError(f"'{image.name}' is a single picture ({shape}); choose a CT or MR volume for this model.")
+    if not image.frame.has_millimetres:
+        raise ImageError(f"The spacing of '{image.name}' is not known; load it from a file that tells its millimeters.")
+
+
 def read_image(path: str | PathLike, spacing: float | None = None) -> Image:
     """Read a DICOM, NIfTI, NRRD, MHA, PNG or JPG file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -46,6 +47,13 @@ def test_spine_data_set_leaves_the_fields_of_absent_vertebrae_empty(tmp_path):
     assert np.allclose(spine_scene.spine_scene(5).landmarks_in(kept.frame), case.truth, atol=0.001, equal_nan=True)
     x, y, z = np.rint(truth["C7_C"]).astype(int)
     assert kept.array[z, y, x] == spine_scene.LABELS["C7"]
+
+
+def test_splits_are_written_one_after_the_other(tmp_path):
+    for seed, split in ((3, "train"), (4, "val"), (4, "val")):
+        write_knee_volumes(tmp_path, 1, seed, fields=("joint",), spacing=6.0, split=split)
+    with (tmp_path / "landmarks.csv").open(encoding="utf-8") as file:
+        assert [(row["seed"], row["split"]) for row in csv.DictReader(file)] == [("3", "train"), ("4", "val")]
 
 
 def test_empty_data_set_is_refused(tmp_path):

@@ -205,6 +205,7 @@ def test_every_sample_is_registered(host, module, samples):
 
     sources = SampleData.SampleDataLogic.sources
     names = ["knee-right.dcm", "knee-left.png", "spine-straight.dcm", "spine-scoliosis.png"]
+    names += ["spine-ct.nrrd", "knee-ct.nrrd"]
     assert [source["fileNames"] for source in sources] == names
     for source in sources:
         path = QtCore.QUrl(source["uris"]).toLocalFile()

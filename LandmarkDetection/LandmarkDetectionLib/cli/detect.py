@@ -20,6 +20,10 @@ COLUMNS = (
 )
 
 
+_NAMED = 20
+"""Landmarks to be reviewed that are named one by one."""
+
+
 def run_detect(
     images: list[Path],
     model: str,
@@ -69,35 +73,43 @@ def _opened(table: Path):
 def _detect_one(
     detector, path: Path, folder: Path, stems: set[str], spacing: float | None, side: str, overlay: bool, force: bool
 ):
-    if path.stem in stems:
+    stem = stem_of(path)
+    if stem in stems:
         raise LandmarkDetectionError(
-            f"Another image of this run is called '{path.stem}' too and its results would be overwritten; run it apart."
+            f"Another image of this run is called '{stem}' too and its results would be overwritten; run it apart."
         )
     image = read_image(path, spacing=spacing)
     detection = detector.detect(image, side=side, force=force)
     try:
-        target = folder / f"{path.stem}.mrk.json"
+        target = folder / f"{stem}.mrk.json"
         write_markups(
             target, detection.landmarks, image.scene_frame, detection.certainty, detection.review_threshold
         )
         if overlay:
-            _write_overlay(folder / f"{path.stem}.png", path, image, detection.landmarks)
+            _write_overlay(folder / f"{stem}.png", path, image, detection.landmarks)
     except OSError as error:
         raise LandmarkDetectionError(f"The results of '{path.name}' cannot be written ({error}).") from error
-    stems.add(path.stem)
+    stems.add(stem)
     return detection
 
 
+def stem_of(path: Path) -> str:
+    """The name of an image without its ending, of which ``.nii.gz`` is one."""
+    return path.stem.removesuffix(".nii") if path.suffix == ".gz" else path.stem
+
+
 def _write_overlay(target: Path, source: Path, image: Image, landmarks: LandmarkSet) -> None:
-    from ..overlay import draw_landmarks
+    """The film with its landmarks, or three slices of a volume through the middle of them."""
+    from ..overlay import draw_landmarks, draw_slices
 
     if target.resolve() == source.resolve():
         raise LandmarkDetectionError(f"The picture would replace the film '{source}' itself; choose another --out.")
-    draw_landmarks(image, landmarks).save(target)
+    draw = draw_landmarks if image.dims == 2 else draw_slices
+    draw(image, landmarks).save(target)
 
 
 def landmark_rows(image: str, model: str, landmarks: LandmarkSet) -> Iterator[dict[str, str]]:
-    """One row of the table for each landmark; millimetres stay empty where the spacing is unknown."""
+    """One row of the table for each landmark; millimetres stay empty where the spacing is unknown, z on a film."""
     errors, unit = reported_errors(landmarks)
     ras = landmarks.physical() * [-1, -1, 1]
     for k, id in enumerate(landmarks.schema.ids):
@@ -119,9 +131,15 @@ def _sentence(name: str, detection) -> str:
     errors, unit = reported_errors(detection.landmarks)
     states = zip(detection.landmarks.schema.ids, detection.landmarks.statuses, strict=True)
     review = [id for id, status in states if status == "review"]
-    check = f"; please review {', '.join(review)}" if review else ""
+    more = f" and {len(review) - _NAMED} more" if len(review) > _NAMED else ""
+    check = f"; please review {', '.join(review[:_NAMED])}{more}" if review else ""
     side = f"{detection.side} side ({100 * detection.side_probability:.0f} %), " if detection.side else ""
-    return (
-        f"{name}: {side}"
-        f"mean expected error {np.nanmean(errors):.1f} {unit}{check}"
-    )
+    found = np.isfinite(detection.landmarks.positions).all(axis=1) & np.isfinite(errors)
+    if not found.any():
+        return f"{name}: {side}no landmark was found"
+    if detection.landmarks.frame.dims == 3:
+        return (
+            f"{name}: {side}{found.sum()} of {len(found)} landmarks found, "
+            f"mean expected error {errors[found].mean():.1f} {unit}{check}"
+        )
+    return f"{name}: {side}mean expected error {np.nanmean(errors):.1f} {unit}{check}"

@@ -92,6 +92,9 @@ def _print_summary(figures: dict, folder: Path) -> None:
             console.print(f"{title}: mean {row['mean']:.2f} ({low:.2f} to {high:.2f}), median {row['median']:.2f}")
     if figures["missed"]:
         console.print(f"Landmarks not found: {figures['missed']}; each counts as lying in the middle of its image")
+    for key, words in (("present_found", "in view that were found"), ("absent_reported", "out of view reported so")):
+        if figures[key] is not None:
+            console.print(f"Landmarks {words}: {100 * figures[key]:.1f} %")
     if figures["labels_out_of_order"]:
         console.print(f"Films with labels out of order: {len(figures['labels_out_of_order'])}")
     if figures["coverage"]:
@@ -107,7 +110,9 @@ def _print_summary(figures: dict, folder: Path) -> None:
 
 
 def _print_clicks(figures: dict, protocol: str) -> None:
-    table = Table(title=f"Mean radial error of a film (px) by corrections, protocol {protocol}")
+    unit = figures["clicks_unit"]
+    film = "film" if unit == "px" else "volume"
+    table = Table(title=f"Mean radial error of a {film} ({unit}) by corrections, protocol {protocol}")
     for heading in ("corrections", "mean", "95 % interval", "median", "left of the first", "by hand"):
         table.add_column(heading, justify="right")
     columns = ("by_clicks", "by_clicks_ci95", "median_by_clicks", "error_left_by_clicks", "manual_by_clicks")
@@ -117,8 +122,9 @@ def _print_clicks(figures: dict, protocol: str) -> None:
         share = "" if left is None else f"{100 * left:.0f} %"
         table.add_row(str(click), f"{mean:.2f}", f"{low:.2f} to {high:.2f}", f"{median:.2f}", share, f"{manual:.2f}")
     console.print(table)
-    table = Table(title="Corrections until the mean error of a film is small enough")
-    for heading in ("target, px", "failures as cap", "films that reach it only", "films that never reach it"):
+    table = Table(title=f"Corrections until the mean error of a {film} is small enough")
+    headings = (f"target, {unit}", "failures as cap", f"{film}s that reach it only", f"{film}s that never reach it")
+    for heading in headings:
         table.add_column(heading, justify="right")
     for target, rate in figures["failure_rate"].items():
         reached = figures["noc_reached_only"][target]
@@ -129,6 +135,6 @@ def _print_clicks(figures: dict, protocol: str) -> None:
     if worsened and worsened["share_of_points"] is not None:
         console.print(
             f"A correction makes {100 * worsened['share_of_points']:.2f} % of the untouched landmarks that were right "
-            f"worse by more than {worsened['worse_by_px']:g} px; {100 * worsened['share_of_corrections']:.1f} % of "
+            f"worse by more than {worsened['worse_by_px']:g} {unit}; {100 * worsened['share_of_corrections']:.1f} % of "
             f"{worsened['corrections']} corrections do so to at least one."
         )

@@ -12,7 +12,7 @@ from .output import command
 
 app = typer.Typer(
     name="landmark-detection",
-    help="Anatomical landmarks in radiographs, with an error estimate.",
+    help="Anatomical landmarks in radiographs and volumes, with an error estimate.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -55,7 +55,7 @@ DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 @app.command()
 @command
 def detect(
-    images: Annotated[list[Path], typer.Argument(help="Films: DICOM, NIfTI, NRRD, MHA, PNG or JPG.")],
+    images: Annotated[list[Path], typer.Argument(help="Films or volumes: DICOM, NIfTI, NRRD, MHA, PNG or JPG.")],
     model: Model,
     out: Out,
     spacing: Annotated[float | None, typer.Option(help="Millimeters per pixel, where the file does not tell.")] = None,
@@ -63,7 +63,7 @@ def detect(
     device: DeviceOption = Device.auto,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write a picture with the landmarks.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Detect even on films the model would refuse; check the result.")
+        bool, typer.Option("--force", help="Detect even on images the model would refuse; check the result.")
     ] = False,
 ) -> int:
     """Find the landmarks of each image: landmarks.csv, one .mrk.json for Slicer per image."""

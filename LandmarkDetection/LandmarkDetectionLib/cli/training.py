@@ -38,9 +38,13 @@ def run_calibrate(bundle: str, data: Path, split: str | None) -> int:
             bar.update(task, completed=done, total=total, description=name)
 
         figures = calibrate(folder, data, shown, split).figures
-    console.print(f"Calibrated {folder} on {figures['films']} images; cross-validated on them:")
+    if "volumes" in figures:
+        images, size = figures["volumes"], f"median volume {figures['median_volume_mm3']:.1f} mm3"
+    else:
+        images, size = figures["films"], f"median area {figures['median_area_px2']:.1f} px2"
+    console.print(f"Calibrated {folder} on {images} images; cross-validated on them:")
     console.print(
         f"{100 * figures['coverage']:.1f} % of the landmarks lie in their regions of {100 * figures['level']:.0f} %, "
-        f"median area {figures['median_area_px2']:.1f} px2; calibration error {figures['ece']:.2f} %."
+        f"{size}; calibration error {figures['ece']:.2f} %."
     )
     return 0

@@ -30,16 +30,16 @@ def landmark_panel(names: Sequence[str], y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def histogram(errors: np.ndarray) -> Figure:
-    """Of radial errors in pixels; NaN does not count."""
-    figure, (axes,) = panels("radial error (px)", ["landmarks"])
+def histogram(errors: np.ndarray, unit: str = "px") -> Figure:
+    """Of radial errors; NaN does not count."""
+    figure, (axes,) = panels(f"radial error ({unit})", ["landmarks"])
     axes.hist(errors[np.isfinite(errors)], bins=40, color=BLUE)
     return figure
 
 
-def by_landmark(rows: dict) -> Figure:
-    """Mean error of each landmark with its interval, from ``by_landmark_px`` of ``metrics.json``."""
-    figure, axes = landmark_panel(list(rows), "mean radial error (px)")
+def by_landmark(rows: dict, unit: str = "px") -> Figure:
+    """Mean error of each landmark with its interval, from ``by_landmark_px`` (or ``_mm``) of ``metrics.json``."""
+    figure, axes = landmark_panel(list(rows), f"mean radial error ({unit})")
     means = np.array([row["mean"] for row in rows.values()])
     low, high = np.array([row["ci95"] for row in rows.values()]).T
     spread = np.maximum(0, [means - low, high - means])
@@ -48,12 +48,13 @@ def by_landmark(rows: dict) -> Figure:
 
 
 def clicks(figures: dict) -> Figure:
-    """Mean error of a film after each simulated correction."""
-    figure, (axes,) = panels("corrections", ["mean radial error of a film (px)"])
+    """Mean error of a film or volume after each simulated correction."""
+    image = "film" if figures["clicks_unit"] == "px" else "volume"
+    figure, (axes,) = panels("corrections", [f"mean radial error of a {image} ({figures['clicks_unit']})"])
     low, high = np.array(figures["by_clicks_ci95"]).T
     axes.fill_between(range(len(low)), low, high, color=BLUE, alpha=0.2, linewidth=0)
     axes.plot(figures["by_clicks"], color=BLUE, marker="o", label="with the others following")
-    axes.plot(figures["median_by_clicks"], color=BLUE, linestyle="--", label="the same, median film")
+    axes.plot(figures["median_by_clicks"], color=BLUE, linestyle="--", label=f"the same, median {image}")
     axes.plot(figures["manual_by_clicks"], color=ORANGE, marker="o", label="by hand")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)

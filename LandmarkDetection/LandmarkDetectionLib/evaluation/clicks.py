@@ -16,10 +16,10 @@ from .protocols import Protocol
 from .regions import REGION_LEVEL, ellipse_regions
 
 RIGHT_BELOW = 10.0
-"""Pixels: a landmark with a smaller error was right."""
+"""Pixels (mm in a volume): a landmark with a smaller error was right."""
 
 WORSE_BY = 10.0
-"""Pixels: a landmark whose error grew by more got worse."""
+"""Pixels (mm in a volume): a landmark whose error grew by more got worse."""
 
 
 class Annotator(typing.Protocol):
@@ -97,7 +97,7 @@ class ClickRecord:
     """One film under simulated corrections.
 
     Attributes:
-        means: (clicks + 1,) mean radial error in pixels after 0, 1, ... clicks.
+        means: (clicks + 1,) mean radial error in pixels (mm in a volume) after 0, 1, ... clicks.
         right: (made,) for each correction made, the landmarks that were right and that no correction touched.
         worsened: (made,) how many of those got worse by it.
         inside: (clicks + 1,) after 0, 1, ... clicks, the landmarks not yet corrected that lie in their error ellipses.
@@ -118,6 +118,7 @@ def simulate(
     protocol: Protocol,
     size: Sequence[int],
     progress: Callable[[int], None] = lambda done: None,
+    steps: np.ndarray | None = None,
 ) -> ClickRecord:
     """Corrects the worst landmark `clicks` times; a click does nothing once no landmark is left to correct.
 
@@ -127,14 +128,16 @@ def simulate(
         truth: (n, d) index coordinates in the order of the annotator's landmarks, NaN where unknown, not all of them.
         size: of the image, x first.
         progress: told the clicks done.
+        steps: (d,) lengths of the steps of an index in which errors are scored; one pixel where not given.
 
     Raises:
         LandmarkDetectionError: the protocol looks for the worst landmark on a film, and this is a volume.
     """
-    scale = _scale(protocol, size)
+    unit = np.ones(len(size)) if steps is None else np.asarray(steps)
+    scale = unit * _scale(protocol, size)
     touched = np.zeros(len(truth), dtype=bool)
     found = _scored(annotator, truth, touched, protocol, size)
-    errors = radial_errors(found, truth)
+    errors = radial_errors(found * unit, truth * unit)
     means, right, worsened = [np.nanmean(errors)], [], []
     held = [_held(annotator, truth, touched)]
     for click in range(clicks):
@@ -143,7 +146,7 @@ def simulate(
             annotator.correct(worst, truth[worst])
             touched[worst] = True
             found = _scored(annotator, truth, touched, protocol, size)
-            before, errors = errors, radial_errors(found, truth)
+            before, errors = errors, radial_errors(found * unit, truth * unit)
             was_right = ~touched & (before < RIGHT_BELOW)
             right.append(was_right.sum())
             worsened.append((was_right & (errors - before > WORSE_BY)).sum())

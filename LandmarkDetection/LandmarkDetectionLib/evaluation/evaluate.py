@@ -65,7 +65,7 @@ def evaluate(
             continue
         outcomes.append(_measured(case, truth, detection, annotator(detection), clicks, rules, clicked))
     progress(len(cases), len(cases), "")
-    return figures(outcomes, schema, rules), outcomes
+    return figures(outcomes, schema, rules, [row is not None for row in rows]), outcomes
 
 
 def truth_rows(dataset: DataSet, schema: LandmarkSchema) -> list[int | None]:
@@ -97,20 +97,24 @@ def _measured(
     rules: Protocol,
     clicked: Progress,
 ) -> Outcome:
-    landmarks, size = detection.landmarks, detection.landmarks.frame.size
+    landmarks, frame = detection.landmarks, detection.landmarks.frame
     held = {
         "ellipses": ellipse_regions(landmarks.positions, landmarks.covariances, truth, REGION_LEVEL),
         "contours": density_regions(detection, truth),
     }
     if detection.heatmaps is not None:
-        cells = detection.heatmaps.cells(landmarks.frame.to_physical(truth))
+        cells = detection.heatmaps.cells(frame.to_physical(truth))
+        if frame.dims == 3:
+            # The heatmap of a landmark that is said to be out of view says nothing.
+            cells[~np.isfinite(landmarks.positions).all(axis=-1)] = np.nan
         sure, right = heatmap_confidence(detection.heatmaps.logits, cells)
         held |= {"confidence": sure, "correct": right}
     if np.isfinite(truth).all(axis=-1).any():
         clicked(0, clicks, case.name)
         by_hand = ManualAnnotator(landmarks.positions, landmarks.covariances)
+        steps = None if frame.dims == 2 else frame.spacing
         held["corrections"] = simulate(
-            annotator, truth, clicks, rules, size, lambda done: clicked(done, clicks, case.name)
+            annotator, truth, clicks, rules, frame.size, lambda done: clicked(done, clicks, case.name), steps
         )
-        held["manual"] = simulate(by_hand, truth, clicks, rules, size)
+        held["manual"] = simulate(by_hand, truth, clicks, rules, frame.size, steps=steps)
     return Outcome(case, truth, detection, score=detection.fitness, **held)

@@ -16,13 +16,22 @@ from .outcome import Outcome
 from .protocols import Protocol
 
 
-def figures(outcomes: Sequence[Outcome], schema: LandmarkSchema, rules: Protocol) -> dict:
+def figures(
+    outcomes: Sequence[Outcome], schema: LandmarkSchema, rules: Protocol, labelled: Sequence[bool] | None = None
+) -> dict:
     """The content of ``metrics.json``; a figure that cannot be computed, or makes no sense for the schema, is null.
 
     Errors count a landmark that was wrongly declared absent as lying in the middle of its image (`metrics.placed`);
     ``missed`` is the number of those, and ``radial_error_found_px`` leaves them out. Labels are taken as they are:
     ``labels_out_of_order`` names the films on which a vertebra does not lie below the one named before it, and
     ``in_order`` holds the error and click figures without those films.
+
+    A volume need not show everything: ``present_found`` is the share of the landmarks in view that were found, and
+    ``absent_reported`` the share of those out of view that were declared absent; null for films. Lengths of the click
+    figures are in ``clicks_unit``: pixels, or mm for volumes.
+
+    Args:
+        labelled: (n,) whether the data set knows a landmark at all; where it does not, no place means nothing.
 
     Raises:
         LandmarkDetectionError: every image was refused.
@@ -39,6 +48,7 @@ def figures(outcomes: Sequence[Outcome], schema: LandmarkSchema, rules: Protocol
         "images": len(outcomes),
         "refused": len(outcomes) - len(found),
         "missed": int(missed.sum()),
+        **_presence_figures(found, schema, labelled),
         "refusal": _refusal_figures(outcomes, found),
         "side_accuracy": float(np.mean(sides)) if sides else None,
         **_error_figures(found, schema),
@@ -47,7 +57,9 @@ def figures(outcomes: Sequence[Outcome], schema: LandmarkSchema, rules: Protocol
         "by_landmark_px": {
             id: metrics.summary(errors[:, [k]]) for k, id in enumerate(schema.ids) if np.isfinite(errors[:, k]).any()
         },
+        **_by_landmark_mm(found, schema),
         **_click_figures(found, rules),
+        "clicks_unit": clicks_unit(found),
         **_order_figures(found, schema, rules),
         **certainty_figures(found, schema),
     }
@@ -68,6 +80,36 @@ def _refusal_figures(outcomes: Sequence[Outcome], found: Sequence[Outcome]) -> d
         "fitness": {"lowest": min(accepted), "median": float(np.median(accepted))} if accepted else None,
         "refused_fitness": sorted(refused),
     }
+
+
+def _presence_figures(found: Sequence[Outcome], schema: LandmarkSchema, labelled: Sequence[bool] | None) -> dict:
+    figures: dict = {"present_found": None, "absent_reported": None}
+    if schema.dims == 2:
+        return figures
+    known = np.ones(len(schema.ids), dtype=bool) if labelled is None else np.asarray(labelled, dtype=bool)
+    there = np.stack([np.isfinite(o.truth).all(-1) for o in found])[:, known]
+    seen = np.stack([np.isfinite(o.detection.landmarks.positions).all(-1) for o in found])[:, known]
+    if there.any():
+        figures["present_found"] = float(seen[there].mean())
+    if not there.all():
+        figures["absent_reported"] = float((~seen[~there]).mean())
+    return figures
+
+
+def _by_landmark_mm(found: Sequence[Outcome], schema: LandmarkSchema) -> dict:
+    """Of volumes, which seldom have voxels of one size."""
+    millimetres = _millimetres(found) if schema.dims == 3 else None
+    if millimetres is None:
+        return {}
+    known = np.isfinite(millimetres).any(axis=0)
+    return {
+        "by_landmark_mm": {id: metrics.summary(millimetres[:, [k]]) for k, id in enumerate(schema.ids) if known[k]}
+    }
+
+
+def clicks_unit(found: Sequence[Outcome]) -> str:
+    """Unit in which corrections are scored: pixels of films, millimeters in volumes."""
+    return "px" if found[0].detection.landmarks.frame.dims == 2 else "mm"
 
 
 def _error_figures(found: Sequence[Outcome], schema: LandmarkSchema) -> dict:
@@ -97,7 +139,7 @@ def _millimetres(found: Sequence[Outcome]) -> np.ndarray | None:
 
 def _bone_pck(found: Sequence[Outcome], schema: LandmarkSchema) -> dict | None:
     """KNEEL's figure, which is one of the bones of a knee."""
-    if not schema.name.startswith("knee"):
+    if not schema.name.startswith("knee") or schema.dims == 3:
         return None
     bones, millimetres = dict(zip(schema.chains, _chains(schema), strict=True)), _millimetres(found)
     if millimetres is None:

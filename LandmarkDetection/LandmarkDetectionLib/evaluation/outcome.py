@@ -51,8 +51,15 @@ class Outcome:
 
     @property
     def errors(self) -> np.ndarray:
-        """(n,) radial errors in pixels of the image as loaded, NaN without truth."""
-        return metrics.radial_errors(self.positions, self.truth)
+        """(n,) radial errors in pixels of the image as loaded, NaN without truth.
+
+        Of a volume, whose voxels need not be cubes, in voxels as long as the root mean square spacing.
+        """
+        frame = self.detection.landmarks.frame
+        if frame.dims == 2:
+            return metrics.radial_errors(self.positions, self.truth)
+        steps = frame.spacing / np.sqrt(np.mean(frame.spacing**2))
+        return metrics.radial_errors(self.positions * steps, self.truth * steps)
 
     @property
     def millimetre_errors(self) -> np.ndarray | None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
+from PIL import Image as Picture
 
-from ..images import read_image
-from ..overlay import draw_landmarks
+from ..images import Image, read_image
+from ..overlay import draw_landmarks, draw_slices
 from . import certainty_charts, charts
 from .certainty_figures import judged
 from .certainty_rows import UNITS, certainty_rows
@@ -63,7 +64,8 @@ def write_report(
         certainty_charts=_drawn(_certainty_charts(figures, found)),
         click_charts=_drawn(_click_charts(figures)),
         region_level=figures["coverage"]["level"] if figures["coverage"] else REGION_LEVEL,
-        films=_worst_films(found, dataset.spacing_mm),
+        films=_worst_images(found, dataset.spacing_mm),
+        volumes=found[0].detection.landmarks.frame.dims == 3,
         refused=[outcome for outcome in outcomes if outcome.detection is None],
     )
     path.write_text(html, encoding="utf-8")
@@ -91,12 +93,13 @@ def _in_order(inner: dict | None) -> list[tuple[str, dict]]:
 def _error_charts(figures: dict, found: Sequence[Outcome]) -> list[tuple[str, Figure]]:
     if not figures["by_landmark_px"]:
         return []
+    errors, rows, unit = np.stack([outcome.errors for outcome in found]), figures["by_landmark_px"], "px"
+    if "by_landmark_mm" in figures:
+        known = [outcome.millimetre_errors for outcome in found if outcome.millimetre_errors is not None]
+        errors, rows, unit = np.stack(known), figures["by_landmark_mm"], "mm"
     return [
-        ("Distribution of the radial errors.", charts.histogram(np.stack([outcome.errors for outcome in found]))),
-        (
-            "Mean radial error of each landmark with the bootstrap interval.",
-            charts.by_landmark(figures["by_landmark_px"]),
-        ),
+        ("Distribution of the radial errors.", charts.histogram(errors, unit)),
+        ("Mean radial error of each landmark with the bootstrap interval.", charts.by_landmark(rows, unit)),
     ]
 
 
@@ -145,27 +148,42 @@ def _click_charts(figures: dict) -> list[tuple[str, Figure]]:
     return drawn
 
 
-def _worst_films(found: Sequence[Outcome], spacing: float | None) -> list[tuple[str, str]]:
+def _worst_images(found: Sequence[Outcome], spacing: float | None) -> list[tuple[str, str]]:
     known = [outcome for outcome in found if np.isfinite(outcome.errors).any()]
     ranked = sorted(known, key=lambda outcome: -np.nanmean(outcome.errors))[:WORST_FILMS]
-    films = []
+    images = []
     for outcome in ranked:
-        detection = outcome.detection
-        if detection.landmarks.frame.dims != 2:
-            continue
-        size = detection.landmarks.frame.size
-        picture = draw_landmarks(
-            read_image(outcome.case.path, spacing=spacing),
-            detection.landmarks,
-            outcome.truth,
-            longest=max(FILM_SIDE, round(FILM_LEAST * max(size) / min(size))),
-            labels=len(detection.landmarks.positions) <= NAMED,
-            outlines=outlines(detection),
-        )
+        image = read_image(outcome.case.path, spacing=spacing)
+        caption, picture = _film(image, outcome) if image.dims == 2 else _volume(image, outcome)
         buffer = io.BytesIO()
         picture.save(buffer, format="PNG")
-        films.append((f"{outcome.case.name}: {np.nanmean(outcome.errors):.1f} px", _base64(buffer)))
-    return films
+        images.append((f"{outcome.case.name}: {caption}", _base64(buffer)))
+    return images
+
+
+def _film(image: Image, outcome: Outcome) -> tuple[str, Picture.Image]:
+    """Mean error in words, and the film with landmarks, truth and prediction regions."""
+    detection, size = outcome.detection, image.frame.size
+    picture = draw_landmarks(
+        image,
+        detection.landmarks,
+        outcome.truth,
+        longest=max(FILM_SIDE, round(FILM_LEAST * max(size) / min(size))),
+        labels=len(detection.landmarks.positions) <= NAMED,
+        outlines=outlines(detection),
+    )
+    return f"{np.nanmean(outcome.errors):.1f} px", picture
+
+
+def _volume(image: Image, outcome: Outcome) -> tuple[str, Picture.Image]:
+    """Mean and greatest error in words, and slices through the landmark that is farthest off."""
+    millimetres = outcome.millimetre_errors
+    errors, unit = (outcome.errors, "px") if millimetres is None else (millimetres, "mm")
+    worst = int(np.nanargmax(errors))
+    landmarks = outcome.detection.landmarks
+    apart = "not found" if outcome.missed[worst] else f"{errors[worst]:.1f} {unit}"
+    caption = f"{np.nanmean(errors):.1f} {unit}; worst {landmarks.schema.ids[worst]}, {apart}"
+    return caption, draw_slices(image, landmarks, outcome.truth, centre=outcome.truth[worst])
 
 
 def _drawn(pairs: Sequence[tuple[str, Figure]]) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import BundleError, LandmarkDetectionError
 from ..landmarks import LandmarkSchema
 from ..preprocessing.plan import Plan
+from ..preprocessing.volume_window import WindowPlan
 from ..priors import ErrorModel, ShapePrior
 from ..uncertainty.certainty import Certainty
 
@@ -30,7 +31,7 @@ class Stage:
 
     network: Mapping
     weights: tuple[str, ...]
-    plan: Plan
+    plan: Plan | WindowPlan
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Bundle:
     decoding: Mapping
     calibration: Calibration
     prior: ShapePrior
-    errors: ErrorModel
+    errors: ErrorModel | None
     figures: Mapping
     training: Mapping
     sha256: str
@@ -143,7 +144,7 @@ class Bundle:
                 decoding=model["decoding"],
                 calibration=Calibration.from_dict(model["calibration"], len(schema.landmarks)),
                 prior=ShapePrior.from_tensors(load_file(folder / model["prior"])),
-                errors=ErrorModel.from_tensors(load_file(folder / model["errors"])),
+                errors=model["errors"] and ErrorModel.from_tensors(load_file(folder / model["errors"])),
                 figures=model["figures"],
                 training=model["training"],
                 sha256=hashlib.sha256(raw).hexdigest(),
@@ -179,7 +180,8 @@ def read_stage(stage: Mapping, hashes: Mapping) -> Stage:
     unchecked = [name for name in stage["weights"] if name not in hashes]
     if unchecked:
         raise BundleError(f"The weights {', '.join(unchecked)} have no hash in {MODEL_FILE}; install the model again.")
-    return Stage(stage["network"], tuple(stage["weights"]), Plan.from_dict(stage["plan"]))
+    kind = WindowPlan if stage["network"].get("dims", 2) == 3 else Plan
+    return Stage(stage["network"], tuple(stage["weights"]), kind.from_dict(stage["plan"]))
 
 
 def user_models() -> Path:

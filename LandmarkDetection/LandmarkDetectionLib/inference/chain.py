@@ -10,13 +10,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
+from typing import Protocol
 
 import numpy as np
 from scipy.special import logsumexp
 
-from .vertebrae import Vertebrae
-
 _IMPOSSIBLE = -1e9
+
+
+class Vertebrae(Protocol):
+    """Candidates (V of them) in a film or a volume; the last coordinate runs down the column.
+
+    `presence` (V,) probability, `levels` (V, L) log-probabilities, `corners` (V, k, d), `centres`, `upper` and `lower`
+    (V, d) middles of the body and its endplates, and `heights` (V,) between these.
+    """
+
+    presence: np.ndarray
+    levels: np.ndarray
+    corners: np.ndarray
+
+    @property
+    def centres(self) -> np.ndarray: ...
+
+    @property
+    def upper(self) -> np.ndarray: ...
+
+    @property
+    def lower(self) -> np.ndarray: ...
+
+    @property
+    def heights(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -27,6 +51,7 @@ class ChainWeights:
         presence: probability of a centre at which a candidate neither gains nor costs anything.
         level: share of the level channel's log-probability that counts, since neighbors err together.
         gap, gap_deviation: distance between facing endplates and its standard deviation, in heights of a vertebra.
+        size_deviation: standard deviation of the logarithm of a height against that of the vertebra above.
         skip: cost of a level between two vertebrae at which none is seen.
         missing: cost of a level beyond the ends at which none is seen although the film goes on.
         passed: probability of a centre from which a candidate beyond the ends, passed over, costs something.
@@ -40,6 +65,7 @@ class ChainWeights:
     level: float = 0.25
     gap: float = 0.25
     gap_deviation: float = 0.45
+    size_deviation: float = inf
     skip: float = 4.0
     missing: float = 2.45
     passed: float = 0.12
@@ -68,7 +94,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Told:
-    """A corner that the user set: level, corner (0 to 3), place (2,) in cells, and the most that meeting it gains."""
+    """A corner that the user set: level, number of the corner, place (d,), and the most that meeting it gains."""
 
     level: int
     corner: int
@@ -82,7 +108,7 @@ def link(vertebrae: Vertebrae, told: Sequence[Told], top: float, bottom: float, 
     Args:
         vertebrae: candidates.
         told: what is known from elsewhere.
-        top, bottom: first and last row of the film, in cells.
+        top, bottom: first and last row of the image, in the coordinates of the candidates.
     """
     count, levels = len(vertebrae.presence), vertebrae.levels.shape[1]
     if not count:
@@ -158,21 +184,22 @@ def unaries(vertebrae: Vertebrae, told: Sequence[Told], weights: ChainWeights) -
 
 def transitions(vertebrae: Vertebrae, weights: ChainWeights) -> tuple[np.ndarray, np.ndarray]:
     """(V, V) log-weights of the second candidate following the first, directly and with one level between."""
-    upper, lower = vertebrae.corners[:, :2].mean(axis=1), vertebrae.corners[:, 2:].mean(axis=1)
+    upper, lower = vertebrae.upper, vertebrae.lower
     axis = lower - upper
     axis = axis / np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), 1e-3)
     between = upper[None] - lower[:, None]
     direction = axis[:, None] + axis[None]
     direction = direction / np.maximum(np.linalg.norm(direction, axis=-1, keepdims=True), 1e-3)
-    height = (vertebrae.heights[:, None] + vertebrae.heights[None]) / 2
-    height = np.maximum(height, 1e-3)
+    heights = np.maximum(vertebrae.heights, 1e-3)
+    height = (heights[:, None] + heights[None]) / 2
+    uneven = 0.5 * (np.log(heights[:, None] / heights[None]) / weights.size_deviation) ** 2
     costs = []
     for wanted, deviation, extra in (
         (weights.gap, weights.gap_deviation, 0.0),
         (1 + 2 * weights.gap, 2 * weights.gap_deviation, weights.skip),
     ):
         apart = np.linalg.norm(between - wanted * height[..., None] * direction, axis=-1) / height
-        cost = np.maximum(-0.5 * (apart / deviation) ** 2, -40.0) - extra
+        cost = np.maximum(-0.5 * (apart / deviation) ** 2 - uneven, -40.0) - extra
         upwards = (between * direction).sum(axis=-1) < -height
         cost[upwards | np.eye(len(cost), dtype=bool)] = _IMPOSSIBLE
         costs.append(cost)
@@ -188,11 +215,11 @@ def ends(
     unusually in the film, or that leaves out what looks like a vertebra.
     """
     step = np.maximum((1 + weights.gap) * vertebrae.heights, 1e-3)
-    above = np.maximum(0.0, (vertebrae.corners[:, :2, 1].mean(axis=1) - top) / step)
-    below = np.maximum(0.0, (bottom - vertebrae.corners[:, 2:, 1].mean(axis=1)) / step)
+    above = np.maximum(0.0, (vertebrae.upper[:, -1] - top) / step)
+    below = np.maximum(0.0, (bottom - vertebrae.lower[:, -1]) / step)
     level = np.arange(levels)[:, None]
     over = np.maximum(np.log(np.maximum(vertebrae.presence, 1e-4) / weights.passed), 0.0)
-    height = vertebrae.centres[:, 1]
+    height = vertebrae.centres[:, -1]
     higher = height[None] < height[:, None] - 0.5 * step[:, None]
     lower = height[None] > height[:, None] + 0.5 * step[:, None]
     first = -weights.missing * np.minimum(level, np.floor(above)) - higher @ over

@@ -18,13 +18,14 @@ from ..preprocessing.foreground import foreground_box
 from ..preprocessing.intensity import normalise
 from ..preprocessing.resample import sample
 from .bundle import Bundle
-from .chain import Chain, ChainWeights, Told, completed, gained, level_doubt, link, shift_probability
+from .chain import Chain, ChainWeights, Told, completed, gained, level_doubt, link
 from .corners import CornerStage, refined
 from .decoding import Decoded, described, outside_by
 from .detection import Detection, Heatmaps, Seen
 from .doubt import expected_errors
 from .fitness import Fit, fit_notes, judged, refusal
 from .joint import Progress
+from .level_notes import level_notes
 from .levels import level_rows
 from .networks import Ensemble, stop_if
 from .orientation import HALF, SIDEWAYS
@@ -34,7 +35,6 @@ HINT_DEVIATION = 1.5
 """Standard deviation of a hint's bump, in cells of the heatmaps, in training and in use."""
 
 _START = 0.3  # the most that a corner gains where it is expected: what no hint speaks against stays
-_SHIFT_WORTH_SAYING = 0.1  # probability
 _FINE = 1024 / 448  # pixels of the vertebra stage's film to one of the column's, as in training
 _USUAL = (0.86, 1.2)  # size of the first window against that of one laid about the column; less of films cut off
 _BEST = 6  # vertebrae that tell whether a film shows a spine
@@ -330,19 +330,5 @@ class ColumnPipeline:
         presence = float(1 - np.prod(1 - reading.vertebrae.presence[members[members >= 0]]))
         heatmaps = reading.heatmaps(self.rows, np.asarray(bundle.calibration.temperature))
         decoded = Decoded(reading.landmarks, heatmaps, self.review_threshold(reading.landmarks.positions))
-        return described(bundle, image, decoded, presence, self.notes(reading), repredict=repredict)
-
-    def notes(self, reading: Reading) -> tuple[str, ...]:
-        """What the user should know about the levels."""
-        notes = []
-        shift = shift_probability(reading.chain)
-        if shift > _SHIFT_WORTH_SAYING:
-            notes.append(
-                f"The levels may be off by one (probability {100 * shift:.0f} %): check the last rib and the sacrum, "
-                "and drag any corner onto the neighboring vertebra to move all levels."
-            )
-        absent = np.array([status == "absent" for status in reading.landmarks.statuses])[self.rows].all(axis=1)
-        if absent.any():
-            names = [ids[0].split("_")[0] for ids, gone in zip(self.bundle.schema.levels, absent, strict=True) if gone]
-            notes.append(f"Not in the image: {', '.join(names)}.")
-        return tuple(notes)
+        notes = level_notes(reading.chain, reading.landmarks.statuses, self.rows, bundle.schema)
+        return described(bundle, image, decoded, presence, notes, repredict=repredict)

@@ -9,23 +9,17 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..geometry import Frame
 from ..heatmaps import covariance, expected_radial_error, local_expectation
 from ..images import Image
 from ..landmarks import LandmarkSet
-from ..preprocessing.crop import centroid_size
 from ..priors import ShapePrior
 from .bundle import Bundle
 from .detection import Detection, Heatmaps, Repredict
 from .doubt import expected_errors
-
-FINER = 3
-"""Cells along one cell of a network: odd, so that the middle of a cell stays the middle of one.
-
-Cells as coarse as a network's would make regions coarse, and the probability of one would say little of the place.
-"""
+from .finer import FINER, finer, near_modes
+from .shape_pose import is_left_handed, plausibility_of_seen, shape_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,33 +31,53 @@ class Decoded:
     review_threshold: float
 
 
-def decode(bundle: Bundle, image: Image, heatmaps: Tensor, grids: Sequence[Frame], prior: ShapePrior) -> Decoded:
+def decode(
+    bundle: Bundle,
+    image: Image,
+    heatmaps: Tensor,
+    grids: Sequence[Frame],
+    prior: ShapePrior,
+    absent: np.ndarray | None = None,
+) -> Decoded:
     """Landmarks of an image.
 
+    Of a volume's heatmaps only the cells near the mode are kept (`near_modes`); what lies beyond is folded into them,
+    so that covariances and expected errors are those of a landmark that is in there.
+
     Args:
-        heatmaps: (n, h, w) log-probabilities, not calibrated: no temperature moves a point.
-        grids: of each heatmap; they differ by their origin only.
-        prior: in the orientation of the image.
+        heatmaps: (n, h, w) or (n, d, h, w) log-probabilities, not calibrated: no temperature moves a point.
+        grids: of each heatmap, in any orientation; square (cubic) cells of one size.
+        prior: in the orientation of the image, see `oriented_prior`.
+        absent: (n,) landmarks that are not in the image: their heatmaps do not count and become flat, and neither do
+            they count where the points are looked at together. None where all are there.
     """
-    calibration = bundle.calibration
-    cells = FINER * (local_expectation(heatmaps) + 0.5) - 0.5
+    calibration, dims = bundle.calibration, image.dims
+    absent = np.zeros(len(heatmaps), dtype=bool) if absent is None else np.asarray(absent, dtype=bool)
+    heatmaps = torch.where(torch.from_numpy(absent).view(-1, *[1] * dims), 0.0, heatmaps)
+    cells = local_expectation(heatmaps, dims)
+    if dims == 3:
+        heatmaps, cells, grids = near_modes(heatmaps, cells, grids)
+    cells = FINER * (cells + 0.5) - 0.5
     fine_maps = finer(heatmaps)
     tempered, wide = (
-        fine_maps / torch.tensor(temperature)[:, None, None]
+        fine_maps / torch.tensor(temperature).view(-1, *[1] * dims)
         for temperature in (calibration.temperature, calibration.error_temperature)
     )
     fine = tuple(grid.resampled(size=tempered.shape[:0:-1]) for grid in grids)
     maps = np.array([grid.index_map(image.frame) for grid in fine])
-    matrix = maps[0, :, :-1]
-    positions = np.einsum("ij,nj->ni", matrix, cells.double().numpy()) + maps[:, :, -1]
-    spread = matrix @ covariance(tempered, cells).double().numpy() @ matrix.T
+    matrices = maps[:, :, :-1]
+    positions = np.einsum("nij,nj->ni", matrices, cells.double().numpy()) + maps[:, :, -1]
+    spread = matrices @ covariance(tempered, cells, dims).double().numpy() @ matrices.transpose(0, 2, 1)
+    positions[absent], spread[absent] = np.nan, np.nan
     # Pixels need not be square: lengths are those of `LandmarkSet.expected_errors_mm`.
     spacing = image.frame.spacing
     unit = np.sqrt(np.mean(spacing**2))
-    said = fine[0].spacing[0] / unit * expected_radial_error(wide, cells).double().numpy()
+    lengths = np.array([grid.spacing[0] for grid in fine]) / unit
+    said = lengths * expected_radial_error(wide, cells, dims).double().numpy()
+    said[absent] = np.nan
     errors = expected_errors(said, positions, spread, spacing, prior, calibration)
-    threshold = calibration.review_threshold * centroid_size(positions * spacing) / unit
-    outside = outside_by(positions, image.frame) > np.maximum(1.0, errors)
+    threshold = calibration.review_threshold * shape_size(positions * spacing, prior) / unit
+    outside = absent | (outside_by(positions, image.frame) > np.fmax(1.0, errors))
     statuses = np.where(outside, "absent", np.where(errors > threshold, "review", "predicted"))
     positions[outside] = np.nan
     landmarks = LandmarkSet(
@@ -89,10 +103,9 @@ def described(
     repredict: Repredict | None = None,
 ) -> Detection:
     """The detection of an image, with what the bundle knows of shapes and errors in the orientation of the image."""
-    prior, errors = bundle.prior, bundle.errors
-    if side is not None and side == bundle.mirrored_side:
-        prior, errors = prior.mirrored(), errors.mirrored(image.dims)
-    isotropic = decoded.landmarks.positions * image.frame.spacing
+    prior, errors = oriented_prior(bundle, image.frame, side), bundle.errors
+    if errors is not None and side is not None and side == bundle.mirrored_side:
+        errors = errors.mirrored(image.dims)
     return Detection(
         bundle_name=bundle.name,
         bundle_version=bundle.version,
@@ -105,7 +118,7 @@ def described(
         prior=prior,
         heatmaps=decoded.heatmaps,
         notes=image.notes + notes,
-        plausibility=prior.plausibility(isotropic) if np.isfinite(isotropic).all() else 0.0,
+        plausibility=plausibility_of_seen(decoded.landmarks.positions * image.frame.spacing, prior),
         review_threshold=decoded.review_threshold,
         errors=errors,
         certainty=bundle.calibration.certainty,
@@ -113,13 +126,21 @@ def described(
     )
 
 
-def finer(heatmaps: Tensor) -> Tensor:
-    """Log-probabilities (n, FINER * h, FINER * w), interpolated between the cells of (n, h, w)."""
-    fine = functional.interpolate(heatmaps[None], scale_factor=FINER, mode="bicubic", align_corners=False)[0]
-    return torch.log_softmax(fine.flatten(1), dim=-1).view(fine.shape)
+def oriented_prior(bundle: Bundle, frame: Frame, side: Literal["left", "right"] | None = None) -> ShapePrior:
+    """The shape prior of a bundle in the orientation of an image.
+
+    Priors know shapes, not reflections of them: the other side of the body is one, and so is every shape in the index
+    coordinates of a volume whose axes are left-handed in LPS.
+    """
+    mirrored = side is not None and side == bundle.mirrored_side
+    return bundle.prior.mirrored() if mirrored != is_left_handed(frame) else bundle.prior
 
 
 def outside_by(positions: np.ndarray, frame: Frame) -> np.ndarray:
-    """How far points ``(n, d)`` lie outside the pixels of an image, in index units; 0 inside."""
+    """How far points ``(n, d)`` lie outside the pixels of an image, in index units; 0 inside, NaN where unknown.
+
+    Where pixels are not square, an index unit is the root mean square spacing, as for expected errors.
+    """
     last = np.asarray(frame.size) - 0.5
-    return np.maximum(np.maximum(-0.5 - positions, positions - last), 0).max(axis=1)
+    beyond = np.maximum(np.maximum(-0.5 - positions, positions - last), 0)
+    return (beyond * (frame.spacing / np.sqrt(np.mean(frame.spacing**2)))).max(axis=1)

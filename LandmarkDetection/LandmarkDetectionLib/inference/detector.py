@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from ..errors import BundleError
-from ..images import Image, check_image, require_film
+from ..images import Image, check_image, require_film, require_volume
 from .bundle import Bundle
 from .column import ColumnPipeline
 from .detection import Detection
@@ -15,8 +15,16 @@ from .exposure import with_exposure_noted
 from .joint import JointPipeline, Progress
 from .metal import with_metal_noted
 from .patches import PatchPipeline
+from .volume_column import VolumeColumnPipeline
+from .volume_joint import VolumeJointPipeline
 
-PIPELINES = {"joint": JointPipeline, "column": ColumnPipeline, "patch": PatchPipeline}
+PIPELINES = {
+    "joint": JointPipeline,
+    "column": ColumnPipeline,
+    "patch": PatchPipeline,
+    "volume_column": VolumeColumnPipeline,
+    "volume_joint": VolumeJointPipeline,
+}
 """What a bundle of each kind does with an image."""
 
 
@@ -45,25 +53,27 @@ class Detector:
         cancelled: Callable[[], bool] | None = None,
         force: bool = False,
     ) -> Detection:
-        """Find the landmarks of one film.
+        """Find the landmarks of one film or volume.
 
         Args:
-            image: a film; its arrays are read, never changed.
-            side: of the body; ``auto`` takes the side that the film shows. Models without sides take any.
+            image: a film or a volume, as the bundle reads; its arrays are read, never changed.
+            side: of the body; ``auto`` takes the side that the image shows. Models without sides take any.
             progress: told the share done and what is being done.
             cancelled: asked between the networks.
-            force: go on although the film does not look like the anatomy, or like the side that was declared.
+            force: go on although the image does not look like the anatomy, or like the side that was declared.
 
         Raises:
             ImageError: nothing can be found on such an image.
-            NotThisAnatomyError: the film does not show the anatomy, or is not the right way up.
-            SideError: the declared side contradicts the film.
+            NotThisAnatomyError: the image does not show the anatomy, or is not the right way up.
+            SideError: the declared side contradicts the image.
             Cancelled: ``cancelled`` said so.
         """
-        require_film(image)
+        is_film = self.bundle.schema.dims == 2
+        (require_film if is_film else require_volume)(image)
         check_image(image)
-        image = with_exposure_noted(image)
+        if is_film:
+            image = with_exposure_noted(image)
         detection = self.pipeline.detect(
             image, side, progress or (lambda share, what: None), cancelled or (lambda: False), force
         )
-        return with_metal_noted(detection, image)
+        return with_metal_noted(detection, image) if is_film else detection

@@ -17,7 +17,7 @@ from ..preprocessing.crop import centroid_size, crop_about
 from ..preprocessing.intensity import normalise
 from ..preprocessing.resample import sample
 from .bundle import Bundle
-from .decoding import decode, described
+from .decoding import decode, described, oriented_prior
 from .detection import Detection
 from .fitness import Fit, doubt_margin, fit_notes, judged, refusal
 from .networks import Ensemble, mixture, stop_if
@@ -51,9 +51,9 @@ class JointPipeline:
             raise refusal(image, self.bundle, fit)
         chosen, notes = self.choose(image, candidates, side, force)
         progress(0.4, "Finding the landmarks")
-        heatmaps, window = self.locate(image, chosen, cancelled)
+        heatmaps, grid = self.locate(image, chosen, cancelled)
         progress(0.95, "Estimating the errors")
-        detection = self.describe(image, candidates, chosen, heatmaps, window, notes)
+        detection = self.describe(image, candidates, chosen, heatmaps, grid, notes)
         # A film of other anatomy can pass the coarse look, but no landmark is at home in it.
         fit = fit.limited(doubt_margin(detection, self.bundle.calibration))
         if fit.refused and not force:
@@ -93,14 +93,15 @@ class JointPipeline:
         return declared, side_notes(image, declared.side)
 
     def locate(self, image: Image, chosen: Candidate, cancelled: Callable[[], bool]) -> tuple[Tensor, Frame]:
-        """Log-probabilities ``(n, h, w)`` and the window they belong to, re-centred once on what was found.
+        """Log-probabilities ``(n, h, w)`` and the grid they belong to, re-centred once on what was found.
 
         The first look is one member's alone; in the second all members look.
         """
         stage = self.landmarks
         first, window = self.look(image, chosen.side, chosen.points, stage.members[:1], cancelled)
         points = physical_points(local_expectation(first), stage.stride, window)
-        return self.look(image, chosen.side, points, stage.members, cancelled)
+        heatmaps, window = self.look(image, chosen.side, points, stage.members, cancelled)
+        return heatmaps, window.resampled(size=heatmaps.shape[:0:-1])
 
     def look(
         self, image: Image, side: Side, points: np.ndarray, members: list[nn.Module], cancelled: Callable[[], bool]
@@ -122,13 +123,12 @@ class JointPipeline:
         candidates: dict[Side, Candidate],
         chosen: Candidate,
         heatmaps: Tensor,
-        window: Frame,
+        grid: Frame,
         notes: tuple[str, ...],
     ) -> Detection:
         """Landmarks in the frame of the image, with what the heatmaps and the shape say about them."""
         bundle = self.bundle
-        grid = window.resampled(size=heatmaps.shape[:0:-1])
-        prior = bundle.prior.mirrored() if chosen.side == bundle.mirrored_side else bundle.prior
+        prior = oriented_prior(bundle, image.frame, chosen.side)
         decoded = decode(bundle, image, heatmaps, (grid,) * len(heatmaps), prior)
         others = [candidate.presence for candidate in candidates.values() if candidate.side != chosen.side]
         probability = sigmoid(chosen.presence - max(others))

@@ -51,3 +51,12 @@ def shifted(positions: np.ndarray, rows: np.ndarray, step: int) -> np.ndarray:
     moved = positions.copy()
     moved[rows] = longer[1 + step : 1 + step + len(rows)]
     return moved
+
+
+def renamed_row(rows: np.ndarray, row: int, step: int) -> int | None:
+    """The row whose name a point of `row` takes when all labels move `step` levels down; None beyond the last level."""
+    where = np.argwhere(rows == row)
+    if not len(where):
+        return row
+    level, corner = where[0]
+    return int(rows[level - step, corner]) if 0 <= level - step < len(rows) else None

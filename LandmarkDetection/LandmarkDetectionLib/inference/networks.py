@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import BundleError, Cancelled
 from ..networks.fusion import fused
 from ..networks.hourglass import Hourglass
+from ..networks.layout import LAYOUT
 from ..networks.resnet_unet import ResnetUnet
 from .bundle import Bundle, Stage
 
@@ -45,7 +46,7 @@ class Ensemble:
             raise BundleError(
                 f"The weights '{name}' do not fit the model '{bundle.name}'; install it again."
             ) from error
-        return network.to(self.device, memory_format=torch.channels_last)
+        return network.to(self.device, memory_format=LAYOUT[stage.network.get("dims", 2)])
 
     @torch.inference_mode()
     def encoded(self, member: nn.Module, inputs: np.ndarray) -> Tensor:
@@ -56,19 +57,19 @@ class Ensemble:
     def decoded(self, member: nn.Module, encoded: Tensor, hints: Tensor | None) -> Tensor:
         """Output of a member for what it kept and maps of hints, on the processor."""
         if hints is not None:
-            hints = hints.to(encoded.device, memory_format=torch.channels_last)
+            hints = hints.to(encoded.device, memory_format=LAYOUT[hints.ndim - 2])
         return member.decode(encoded, hints).float().cpu()
 
     @torch.inference_mode()
     def logits(self, member: nn.Module, inputs: np.ndarray) -> Tensor:
-        """Logits of one member for a batch ``(B, h, w)`` or ``(B, channels, h, w)``, on the processor."""
+        """Logits of one member for a batch ``(B, h, w)`` or ``(B, channels, [d,] h, w)``, on the processor."""
         return member(self.batch(inputs)).float().cpu()
 
     def batch(self, inputs: np.ndarray) -> Tensor:
-        """A batch of windows on the device of the networks, ``(B, channels, h, w)``."""
+        """A batch of windows on the device of the networks, ``(B, channels, [d,] h, w)``."""
         batch = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
         batch = batch[:, None] if batch.ndim == 3 else batch
-        return batch.to(self.device, memory_format=torch.channels_last)
+        return batch.to(self.device, memory_format=LAYOUT[batch.ndim - 2])
 
 
 def stop_if(cancelled: Callable[[], bool]) -> None:

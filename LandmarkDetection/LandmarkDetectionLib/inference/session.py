@@ -11,7 +11,7 @@ from ..errors import LandmarkDetectionError
 from ..landmarks import LandmarkSet
 from .correction import Corrections, Corrector
 from .detection import Detection, Heatmaps, Repredict, landmark_values, landmarks_from_values
-from .levels import level_step
+from .levels import level_step, renamed_row, shifted
 
 _FORMAT = 2
 _CONTRADICTION = 30.0
@@ -139,6 +139,36 @@ class Session:
             return state.landmarks
         pins = {k: v for k, v in self._pins(state).items() if k != row}
         return self._act(pins, state.apart - {name}, state.absent | {name}, state.level)
+
+    def shift_levels(self, step: int) -> LandmarkSet:
+        """Gives every level the name of a neighbor: the labels of a column were off by one.
+
+        What the user placed or called absent stays where it is in the image and takes the new name, too; only what
+        would need a name beyond the last level is given up.
+
+        Args:
+            step: +1 moves all labels one level down, so that each vertebra takes the name of the one above it; -1 up.
+        Raises:
+            LandmarkDetectionError: the landmarks have no levels, or no vertebra would be left with a name.
+        """
+        if step not in (-1, 1):
+            raise LandmarkDetectionError(f"Levels can be shifted by one, up (-1) or down (+1), not by {step}.")
+        state, rows, schema = self._state, self._corrector.levels, self.landmarks.schema
+        if not len(rows):
+            raise LandmarkDetectionError(f"The landmarks of '{schema.name}' have no levels; move the points.")
+        named = shifted(state.landmarks.positions, rows, step)[rows]
+        if not np.isfinite(named).all(axis=-1).any():
+            raise LandmarkDetectionError("No vertebra in the image would be left with a name; shift the other way.")
+        renamed = {name: renamed_row(rows, schema.index(name), step) for name in schema.ids}
+
+        def taken(names: frozenset[str]) -> frozenset[str]:
+            return frozenset(schema.ids[renamed[name]] for name in names if renamed[name] is not None)
+
+        pins = {renamed[schema.ids[row]]: place for row, place in self._pins(state).items()}
+        pins.pop(None, None)
+        way = "down" if step > 0 else "up"
+        message = f"All {len(schema.levels)} labels were moved one level {way}; undo brings them back."
+        return self._act(pins, taken(state.apart), taken(state.absent), state.level + step, message)
 
     def undo(self) -> LandmarkSet:
         """Takes the last action back; nothing happens if there is none."""

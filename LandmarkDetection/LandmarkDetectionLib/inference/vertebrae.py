@@ -64,9 +64,19 @@ class Vertebrae:
         return self.corners.mean(axis=1)
 
     @property
+    def upper(self) -> np.ndarray:
+        """(V, 2) middles of the upper endplates."""
+        return self.corners[:, :2].mean(axis=1)
+
+    @property
+    def lower(self) -> np.ndarray:
+        """(V, 2) middles of the lower endplates."""
+        return self.corners[:, 2:].mean(axis=1)
+
+    @property
     def heights(self) -> np.ndarray:
         """(V,) distance between the middles of both endplates."""
-        return np.linalg.norm(self.corners[:, 2:].mean(axis=1) - self.corners[:, :2].mean(axis=1), axis=1)
+        return np.linalg.norm(self.lower - self.upper, axis=1)
 
     def within(self, low: np.ndarray, high: np.ndarray) -> Vertebrae:
         """Those with their centres between two places (2,)."""

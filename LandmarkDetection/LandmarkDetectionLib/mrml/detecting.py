@@ -14,7 +14,7 @@ from ..inference.session import Session
 from ..inference.worker import Job
 from .dependencies import missing_dependencies
 from .following import FOLLOWING
-from .markups import create_markups, input_volume, write_detection
+from .markups import create_markups, input_volume, searched_axes, write_detection
 from .placement import Placement
 from .volumes import cache_key, volume_image
 
@@ -96,7 +96,9 @@ def resume_request(node, find_bundle: Callable, worker: Callable) -> ResumeReque
     frame = stored.landmarks.frame
     given = float(np.mean(frame.spacing)) if frame.spacing_source == "given" else None
     volume = input_volume(node)
-    source = volume_image(volume, given)
+    axes = searched_axes(node)
+    # A volume is taken as it was searched: a transform that came later must not turn it or shift its frame.
+    source = volume_image(volume, given) if axes is None else volume_image(volume, axes=axes, frame=frame)
     job = worker().detect(source.image, stored.bundle_name, "auto", stored.side or "auto")
     return ResumeRequest(job, volume, source.placement, source.key, node)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import slicer
 import slicer.util
 import vtk
 from scipy.stats import chi2
-from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
+from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
 
 from ..geometry import Frame
 from ..landmarks import LandmarkSet
@@ -24,6 +26,9 @@ REGION_LEVEL = 0.95
 
 SEGMENTS = 48
 """Corners of an ellipse: the polygon stays within 0.3 % of it."""
+
+SOLID = 0.35
+"""Opacity of the surfaces in 3-D views: the point inside must be seen, and be found by the mouse."""
 
 UNUSUAL_ERROR = 8.0
 """Expected error in index units that is drawn in the color of review where no model and no user says from which on."""
@@ -58,7 +63,7 @@ def update_regions(
     Returns:
         The vtkMRMLModelNode, under the transform of the markups node.
     """
-    model = node.GetNodeReference(REGIONS_ROLE) or _add_regions(node)
+    model = node.GetNodeReference(REGIONS_ROLE) or _add_regions(node, landmarks.frame.dims)
     radius = float(np.sqrt(chi2.ppf(REGION_LEVEL, landmarks.frame.dims))) if scale is None else scale
     # A region is drawn for each landmark that the model placed: what the user placed has no region.
     placed = np.isfinite(landmarks.positions).all(axis=1) & np.isfinite(landmarks.covariances).all(axis=(1, 2))
@@ -76,13 +81,14 @@ def update_regions(
     return model
 
 
-def _add_regions(node):
+def _add_regions(node, dims: int):
     model = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", f"{node.GetName()} 95 % regions")
     model.SetSelectable(0)
     model.CreateDefaultDisplayNodes()
     display = model.GetDisplayNode()
     display.SetVisibility2D(True)
     display.SetSliceIntersectionThickness(2)
+    display.SetOpacity(SOLID if dims == 3 else 1.0)
     display.SetScalarVisibility(True)
     display.SetScalarRangeFlag(display.UseDirectMapping)
     display.SetBackfaceCulling(False)
@@ -117,17 +123,23 @@ def _ellipse_rings(landmarks: LandmarkSet, placement: Placement, rows: np.ndarra
 
 def _ellipsoids(landmarks: LandmarkSet, placement: Placement, rows: np.ndarray, radius: float) -> vtk.vtkPolyData:
     """A closed surface around each landmark of a volume."""
+    unit, faces = _sphere()
+    offsets = unit @ _square_roots(landmarks.covariances[rows]) * radius
+    points = placement.to_local(landmarks.positions[rows][:, None, :] + offsets)
+    return _polydata(points, faces, landmarks.expected_errors[rows])
+
+
+@functools.cache
+def _sphere() -> tuple[np.ndarray, np.ndarray]:
+    """Points (m, 3) on the unit sphere and the triangles (f, 3) between them."""
     source = vtk.vtkSphereSource()
     source.SetRadius(1.0)
     source.SetThetaResolution(24)
     source.SetPhiResolution(16)
     source.Update()
     sphere = source.GetOutput()
-    unit = np.array([sphere.GetPoint(k) for k in range(sphere.GetNumberOfPoints())])
-    faces = np.array([[sphere.GetCell(k).GetPointId(c) for c in range(3)] for k in range(sphere.GetNumberOfCells())])
-    offsets = unit @ _square_roots(landmarks.covariances[rows]) * radius
-    points = placement.to_local(landmarks.positions[rows][:, None, :] + offsets)
-    return _polydata(points, faces, landmarks.expected_errors[rows])
+    corners = vtk_to_numpy(sphere.GetPolys().GetConnectivityArray()).reshape(-1, 3)
+    return vtk_to_numpy(sphere.GetPoints().GetData()).astype(float), corners.copy()
 
 
 def _polydata(points: np.ndarray, faces: np.ndarray, errors: np.ndarray) -> vtk.vtkPolyData:

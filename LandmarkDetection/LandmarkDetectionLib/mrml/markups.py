@@ -7,6 +7,7 @@ import slicer
 import slicer.util
 import vtk
 
+from ..errors import LandmarkDetectionError
 from ..landmarks import LandmarkSet
 from ..markups_file import (
     CHANCE_MEASUREMENT,
@@ -20,7 +21,7 @@ from ..markups_file import (
     reviewed,
 )
 from .names import style_points
-from .placement import Placement
+from .placement import Axes, Placement
 
 VOLUME_ROLE = "LandmarkDetection.inputVolume"
 MODEL_ATTRIBUTE = "LandmarkDetection.model"
@@ -29,6 +30,8 @@ HASH_ATTRIBUTE = "LandmarkDetection.modelSha256"
 SIDE_ATTRIBUTE = "LandmarkDetection.side"
 SIDE_PROBABILITY_ATTRIBUTE = "LandmarkDetection.sideProbability"
 REVIEW_ATTRIBUTE = "LandmarkDetection.reviewAbove"
+AXES_ATTRIBUTE = "LandmarkDetection.axes"
+"""How the volume was turned when it was searched, as in `Placement.axes`: its transforms may be others by now."""
 
 
 def create_markups(volume, detection, placement: Placement, name: str | None = None):
@@ -58,9 +61,10 @@ def write_detection(node, volume, detection, placement: Placement) -> None:
             HASH_ATTRIBUTE: detection.bundle_sha256,
             SIDE_ATTRIBUTE: detection.side,
             SIDE_PROBABILITY_ATTRIBUTE: None if detection.side is None else f"{detection.side_probability:.4f}",
+            AXES_ATTRIBUTE: " ".join(map(str, placement.axes)) or None,
         }
         for key, value in attributes.items():
-            node.SetAttribute(key, value)  # None, where a model knows no sides, takes the attribute away
+            node.SetAttribute(key, value)  # None (a model that knows no sides, a film) takes the attribute away
         attach_to_volume(node, volume)
         if node.GetNumberOfControlPoints() != len(detection.landmarks.schema.landmarks):
             style_points(node, detection.landmarks)
@@ -76,6 +80,26 @@ def attach_to_volume(node, volume) -> None:
 def input_volume(node):
     """The volume node of a detection, or None when it is no longer in the scene."""
     return node.GetNodeReference(VOLUME_ROLE)
+
+
+def searched_axes(node) -> Axes | None:
+    """How the volume of a detection was turned when it was searched; None for a film.
+
+    Raises:
+        LandmarkDetectionError: the node does not say it in a way that can be read.
+    """
+    text = node.GetAttribute(AXES_ATTRIBUTE)
+    if text is None:
+        return None
+    try:
+        axes = tuple(map(int, text.split()))
+    except ValueError:
+        axes = ()
+    if sorted(map(abs, axes)) != [1, 2, 3]:
+        raise LandmarkDetectionError(
+            f"The orientation saved with '{node.GetName()}' is damaged ('{text}'); detect the landmarks again."
+        )
+    return axes
 
 
 def own_review_limit(node) -> float | None:

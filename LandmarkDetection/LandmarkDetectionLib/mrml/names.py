@@ -90,21 +90,24 @@ def follow_visibility(node) -> None:
 def _texts_and_places(node, landmarks: LandmarkSet, placement: Placement) -> tuple[list[str], np.ndarray]:
     """One text and one local position for each group, and last for the highlighted landmark; NaN where it is absent."""
     texts, places, widths = [], [], []
+    # Beside the column: to its side on a film; behind it in a volume, where all its points lie near one sagittal plane
+    # and where a text that runs to the right in a sagittal view leaves the vertebra free.
+    axis = 0 if landmarks.frame.dims == 2 else 1
     for name, rows in groups(landmarks.schema).items():
         points = landmarks.positions[rows]
         points = points[np.isfinite(points).all(axis=1)]
         place = np.full(landmarks.frame.dims, np.nan)
         if len(points):
             place = points.mean(axis=0)
-            widths.append(np.ptp(points[:, 0]))
-            place[0] = points[:, 0].max() + CLEARANCE * widths[-1]
+            widths.append(np.ptp(points[:, axis]))
+            place[axis] = points[:, axis].max() + CLEARANCE * widths[-1]
         texts.append(name)
         places.append(place)
     highlighted, place = node.GetAttribute(HIGHLIGHT_ATTRIBUTE) or "", np.full(landmarks.frame.dims, np.nan)
     if highlighted in landmarks.schema.ids:
         # Beside the point, not on it: the mouse must find the point.
         place = landmarks.positions[landmarks.schema.index(highlighted)].copy()
-        place[0] += CLEARANCE / 2 * (np.median(widths) if widths else 0.0)
+        place[axis] += CLEARANCE / 2 * (np.median(widths) if widths else 0.0)
     return [*texts, highlighted], placement.to_local(np.array([*places, place]))
 
 

@@ -5,47 +5,36 @@ from __future__ import annotations
 from itertools import permutations
 
 import numpy as np
-import vtk
 
-from .placement import LPS_TO_RAS, Placement
+from .placement import Axes, Placement
 
 
-def nearest_orientation(directions: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Which index axis runs along L, P and S, and whether it must be reversed.
+def nearest_axes(directions: np.ndarray) -> Axes:
+    """Which stored axis runs along L, P and S, negative where it must be reversed.
 
     Args:
-        directions: (3, 3) columns are the LPS directions of the index axes.
+        directions: (3, 3) columns are the LPS directions of the stored axes, of any length.
 
     Returns:
-        order: index axis for each of L, P, S (the assignment with the largest sum of cosines);
-        flips: for each of L, P, S, whether that axis runs the other way.
+        For each of L, P, S the stored axis, counted from 1 (the assignment with the largest sum of cosines).
     """
     unit = directions / np.linalg.norm(directions, axis=0)
     order = max(permutations(range(3)), key=lambda axes: sum(abs(unit[row, axis]) for row, axis in enumerate(axes)))
-    return order, tuple(bool(unit[row, axis] < 0) for row, axis in enumerate(order))
+    return tuple(-(axis + 1) if unit[row, axis] < 0 else axis + 1 for row, axis in enumerate(order))
 
 
-def world_directions(volume, placement: Placement) -> np.ndarray:
-    """(3, 3) LPS directions of the index axes in the world, at the center of the image, parent transforms applied."""
-    frame = placement.frame
-    center = (np.array(frame.size) - 1.0) / 2.0
-    ends = placement.to_local(np.vstack([center, center + np.eye(frame.dims)]))
-    parent = volume.GetParentTransformNode()
-    if parent is not None:
-        to_world = vtk.vtkGeneralTransform()
-        parent.GetTransformToWorld(to_world)
-        ends = np.array([to_world.TransformPoint(end) for end in ends])
-    return ((ends[1:] - ends[0]) * LPS_TO_RAS).T
-
-
-def reoriented(array: np.ndarray, placement: Placement, directions: np.ndarray) -> tuple[np.ndarray, Placement]:
-    """The voxels (d, h, w) and their grid with x nearest to L, y to P and z to S; nothing is interpolated."""
-    order, flips = nearest_orientation(directions)
-    frame = placement.frame.permuted(order)
+def turned(array: np.ndarray, axes: Axes) -> np.ndarray:
+    """The voxels (d, h, w) with x, y, z along these stored axes; nothing is interpolated."""
     # numpy axes run z, y, x: the reverse of the frame's.
-    array = array.transpose([2 - axis for axis in reversed(order)])
-    for axis, flip in enumerate(flips):
-        if flip:
-            frame = frame.flipped(axis)
-            array = np.flip(array, axis=2 - axis)
-    return np.ascontiguousarray(array), Placement(frame, placement.thickness)
+    array = array.transpose([3 - abs(axis) for axis in reversed(axes)])
+    backwards = [2 - number for number, axis in enumerate(axes) if axis < 0]
+    return np.ascontiguousarray(np.flip(array, axis=backwards))
+
+
+def turned_placement(placement: Placement, axes: Axes) -> Placement:
+    """The grid of `turned` voxels, from that of the voxels as stored."""
+    frame = placement.frame.permuted([abs(axis) - 1 for axis in axes])
+    for number, axis in enumerate(axes):
+        if axis < 0:
+            frame = frame.flipped(number)
+    return Placement(frame, placement.thickness, tuple(axes))

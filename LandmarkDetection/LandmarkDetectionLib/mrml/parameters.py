@@ -11,7 +11,7 @@ import slicer.util
 from ..errors import LandmarkDetectionError
 from ..inference.detection import Detection
 from ..inference.session import Session
-from .markups import input_volume
+from .markups import input_volume, searched_axes
 from .volumes import placement_of
 
 SESSION_ATTRIBUTE = "LandmarkDetection.session"
@@ -89,6 +89,6 @@ def restore_placement(node):
     """The grid on which the points of a restored session lie, from the volume that the node refers to.
 
     Raises:
-        LandmarkDetectionError: the volume is lost.
+        LandmarkDetectionError: the volume is lost, or how it was turned.
     """
-    return placement_of(require_volume(node))
+    return placement_of(require_volume(node), searched_axes(node))

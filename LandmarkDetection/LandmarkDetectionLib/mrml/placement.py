@@ -12,6 +12,9 @@ from ..geometry import Frame
 
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
+Axes = tuple[int, ...]
+"""Stored axis of a volume (1, 2, 3 for i, j, k) along which each of x, y, z runs, negative where it runs backwards."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -23,10 +26,12 @@ class Placement:
     Attributes:
         frame: the grid in the node's local space, LPS, with the spacing that the node has in the scene.
         thickness: length of one step across a film (or the smallest step of a volume), scene millimeters.
+        axes: how a volume was turned from the order in which its voxels are stored; () for a film, which never is.
     """
 
     frame: Frame
     thickness: float = 1.0
+    axes: Axes = ()
 
     def to_local(self, index) -> np.ndarray:
         """Index coordinates (..., d) to local RAS (..., 3)."""

@@ -15,8 +15,8 @@ from ..landmarks import LandmarkSet
 from .display import update_regions
 from .markups import local_positions, review_limit, set_own_review_limit, write_landmarks, write_positions
 from .names import follow_visibility, update_names
-from .parameters import require_volume, save_session
-from .volumes import cache_key, placement_of
+from .parameters import require_volume, restore_placement, save_session
+from .volumes import cache_key
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class LandmarkTracker:
         self.release = release or (lambda name, position: session.move(name, position, live=False))
         self.later = later or (lambda function: function())
         self.volume = require_volume(node)
-        self.placement = placement_of(self.volume)
+        self.placement = restore_placement(self.node)
         self._geometry = cache_key(self.volume)[2:]
         self._observations: list[tuple] = []
         self._writing = False
@@ -206,7 +206,7 @@ class LandmarkTracker:
             raise LandmarkDetectionError(
                 f"The image '{self.volume.GetName()}' was replaced by one of another size; detect the landmarks again."
             )
-        self.placement = placement_of(self.volume)
+        self.placement = restore_placement(self.node)
         self.node.SetAndObserveTransformNodeID(self.volume.GetTransformNodeID())
         self._write(self.session.landmarks)
 

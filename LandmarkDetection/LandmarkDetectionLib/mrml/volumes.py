@@ -9,10 +9,12 @@ import slicer.util
 import vtk
 
 from ..errors import ImageError
+from ..geometry import Frame
 from ..images import Image, check_image, check_size, luminance, native
-from .orientation import reoriented, world_directions
-from .placement import Placement, image_axes, stored_placement, volume_dimensions
+from .orientation import nearest_axes, turned, turned_placement
+from .placement import Axes, Placement, image_axes, stored_placement, volume_dimensions
 from .spacing import declared, remember, volume_file
+from .world import in_world
 
 
 @dataclass(frozen=True)
@@ -30,23 +32,28 @@ class VolumeImage:
     key: tuple
 
 
-def volume_image(volume, spacing: float | None = None) -> VolumeImage:
+def volume_image(
+    volume, spacing: float | None = None, axes: Axes | None = None, frame: Frame | None = None
+) -> VolumeImage:
     """Take the image out of a scalar or vector volume node.
 
-    A volume of one slice becomes a film as it is stored; any other volume is turned, without interpolation, so that its
-    axes run nearest to L, P and S in the world (parent transforms included). Color becomes luminance. The frame is in
-    the node's local space, whatever its parent transforms.
+    A volume of one slice becomes a film as it is stored, in the node's local space: a film says nothing of where the
+    patient is. Any other volume is turned, without interpolation, so that its axes run nearest to L, P and S in the
+    world, and its frame is that of the world, parent transforms applied. Color becomes luminance.
 
     Args:
         volume: a vtkMRMLScalarVolumeNode or vtkMRMLVectorVolumeNode.
         spacing: mm per pixel that the user gives for a film, in place of what the file says.
+        axes: those of an earlier image of this volume, and `frame`, its frame: the volume is taken as it was then,
+            whatever its parent transforms are by now.
 
     Raises:
-        ImageError: no node, no voxels, a label map, a geometry or values that cannot be used.
+        ImageError: no node, no voxels, a label map, a geometry or values that cannot be used, a volume under a
+            transform that is not linear.
     """
     name = image_name(volume)
-    array, placement = _oriented(volume)
-    frame = _true_frame(volume, placement, spacing)
+    array, placement = _oriented(volume, axes)
+    frame = _true_frame(volume, placement, spacing) if frame is None else frame
     notes, side = (), None
     if spacing is None:
         origin = declared(volume, placement.frame.dims, placement.frame.spacing)
@@ -60,11 +67,11 @@ def volume_image(volume, spacing: float | None = None) -> VolumeImage:
     return VolumeImage(image, placement, cache_key(volume))
 
 
-def _true_frame(volume, placement: Placement, spacing: float | None):
-    """The frame of the scene, with the spacing the user gave where there is one."""
+def _true_frame(volume, placement: Placement, spacing: float | None) -> Frame:
+    """The frame of a film with the spacing the user gave where there is one, that of a volume in the world."""
     frame = placement.frame
     if spacing is None:
-        return frame
+        return frame if frame.dims == 2 else in_world(frame, volume)
     if frame.dims != 2:
         raise ImageError(f"A pixel spacing can be given for a film only; '{volume.GetName()}' is a volume.")
     if not (np.isfinite(spacing) and spacing > 0):
@@ -72,18 +79,23 @@ def _true_frame(volume, placement: Placement, spacing: float | None):
     return replace(frame, steps=frame.direction() * spacing, spacing_source="given")
 
 
-def _oriented(volume) -> tuple[np.ndarray, Placement]:
-    """Gray values and their grid: a film as stored, a volume in the orientation nearest to L, P, S."""
-    placement = stored_placement(volume)
+def _oriented(volume, axes: Axes | None) -> tuple[np.ndarray, Placement]:
+    """Gray values and their grid: a film as stored, a volume along these axes or in the orientation nearest to LPS."""
+    placement = placement_of(volume, axes)
     check_size(placement.frame.size, volume.GetName())
     array = _gray_values(volume)
     if placement.frame.dims == 2:
         return array.reshape(placement.frame.size[::-1]), placement
-    return reoriented(array, placement, world_directions(volume, placement))
+    return turned(array, placement.axes), placement
 
 
-def placement_of(volume) -> Placement:
+def placement_of(volume, axes: Axes | None = None) -> Placement:
     """The placement that `volume_image` gives, without touching a voxel: what a restored session needs.
+
+    Args:
+        volume: the volume node.
+        axes: those of the image that the session is about; a transform that was put on the volume since then may have
+            brought others nearest to L, P and S.
 
     Raises:
         ImageError: no voxels, or a geometry that cannot be used.
@@ -91,9 +103,7 @@ def placement_of(volume) -> Placement:
     placement = stored_placement(volume)
     if placement.frame.dims == 2:
         return placement
-    # A view of one value with the right shape: only its axes are turned.
-    shape = np.broadcast_to(np.zeros(1, dtype=np.uint8), placement.frame.size[::-1])
-    return reoriented(shape, placement, world_directions(volume, placement))[1]
+    return turned_placement(placement, axes or nearest_axes(in_world(placement.frame, volume).steps))
 
 
 def _gray_values(volume) -> np.ndarray:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .dataset import SIZES, write_dataset, write_spine_dataset
-from .scan_frames import KNEE_FIELDS, SPINE_FIELDS
+from .scan_frames import KNEE_FIELDS, SPINE_FIELDS, SPINE_TURNS
 from .spine import SIZES as SPINE_SIZES
 from .volume_dataset import write_knee_volumes, write_spine_volumes
 
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--field", help="what the film shows of it; the first of each by default: " + _choices())
     parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="pixels of each film")
     parser.add_argument("--split", default="train", help="name of the split written into the table")
-    modality = "volumes instead of films, in turns; all fields in turns unless --field names one"
+    modality = "volumes instead of films, in turns; fields in turns unless --field names one"
     parser.add_argument("--modality", nargs="+", choices=["ct", "t1", "t2"], help=modality)
     parser.add_argument("--spacing", type=float, help="mm of even voxels of volumes; drawn by default")
     chosen = parser.parse_args(arguments)
@@ -54,7 +54,8 @@ def _write_volumes(parser: argparse.ArgumentParser, chosen: argparse.Namespace) 
     if chosen.spacing is not None and not 0.2 <= chosen.spacing <= 10:
         parser.error("--spacing must lie between 0.2 and 10 mm")
     write = write_knee_volumes if chosen.anatomy == "knee" else write_spine_volumes
-    fields = (chosen.field,) if chosen.field else fields
+    turns = KNEE_FIELDS if chosen.anatomy == "knee" else SPINE_TURNS
+    fields = (chosen.field,) if chosen.field else turns
     write(chosen.out, chosen.count, chosen.seed, chosen.modality, fields, chosen.spacing, chosen.split)
 
 

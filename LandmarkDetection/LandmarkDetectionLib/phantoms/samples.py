@@ -1,7 +1,8 @@
-"""The four sample films kept with the project, with their exact landmarks.
+"""The sample films and volumes kept with the project, with their exact landmarks.
 
 `knee-right.dcm` and `knee-left.png` (landmarks in `landmarks.csv`), `spine-straight.dcm` and `spine-scoliosis.png`
-(`landmarks-spine.csv`; its landmarks are others, so that one table could not hold both).
+(`landmarks-spine.csv`; its landmarks are others, so that one table could not hold both), and two CT volumes,
+`spine-ct.nrrd` (`landmarks-spine-ct.csv`) and `knee-ct.nrrd` (`landmarks-knee-ct.csv`), coarse enough for a repository.
 
 `python -m LandmarkDetectionLib.phantoms.samples FOLDER` writes them again. pydicom is needed for writing only.
 """
@@ -19,12 +20,17 @@ from .curves import Curve
 from .dataset import spine_row, table_row, to_gray8, write_table
 from .knee import KneePhantom, make_knee
 from .spine import SpinePhantom, make_spine
+from .volume_dataset import volume_row, write_volume
+from .volumes import VolumePhantom, make_knee_volume, make_spine_volume
 
 SPACING = 0.3  # mm at the knee
 MAGNIFICATION = 1.05  # detector to bone
 STRAIGHT_SEED, BENT_SEED = 24, 21
 RIGHT_NAME, LEFT_NAME, TABLE_NAME = "knee-right.dcm", "knee-left.png", "landmarks.csv"
 STRAIGHT_NAME, SCOLIOSIS_NAME, SPINE_TABLE_NAME = "spine-straight.dcm", "spine-scoliosis.png", "landmarks-spine.csv"
+SPINE_CT_NAME, SPINE_CT_TABLE_NAME = "spine-ct.nrrd", "landmarks-spine-ct.csv"
+KNEE_CT_NAME, KNEE_CT_TABLE_NAME = "knee-ct.nrrd", "landmarks-knee-ct.csv"
+VOLUME_SPACING = 2.0  # mm
 
 
 def right_knee() -> KneePhantom:
@@ -46,6 +52,27 @@ def bent_spine() -> SpinePhantom:
     """The spine with a double curve of the PNG sample, whose spacing the file does not tell."""
     curves = [Curve("T5", "T11", 46.0, "left"), Curve("T11", "L4", 38.0, "right")]
     return make_spine(BENT_SEED, (700, 1700), curves)
+
+
+def lumbar_spine() -> VolumePhantom:
+    """The CT of a lumbar spine without implants."""
+    return make_spine_volume(STRAIGHT_SEED, "ct", "lumbar", spacing=VOLUME_SPACING, metal=False)
+
+
+def knee_joint() -> VolumePhantom:
+    """The CT of a right knee without implants."""
+    return make_knee_volume(10, "ct", "right", "joint", spacing=VOLUME_SPACING, metal=False)
+
+
+def write_volume_samples(folder: Path) -> None:
+    """Write both volumes and their tables into `folder`, which is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table, phantom in (
+        (SPINE_CT_NAME, SPINE_CT_TABLE_NAME, lumbar_spine()),
+        (KNEE_CT_NAME, KNEE_CT_TABLE_NAME, knee_joint()),
+    ):
+        write_volume(folder / name, phantom.voxels, phantom.frame)
+        write_table(folder / table, [volume_row(name, "sample", phantom)])
 
 
 def write_samples(folder: Path) -> None:
@@ -135,3 +162,4 @@ def _describe_pixels(film, phantom: KneePhantom | SpinePhantom, part: str) -> No
 
 if __name__ == "__main__":
     write_samples(Path(sys.argv[1]))
+    write_volume_samples(Path(sys.argv[1]))

@@ -13,8 +13,11 @@ from .shapes import Pose
 Modality = Literal["ct", "t1", "t2"]
 SPINE_FIELDS = {  # first and last level that the middle of the volume may show
     "lumbar": ("T12", "L5"), "thoracolumbar": ("T8", "L3"), "thoracic": ("T2", "T11"), "cervical": ("C3", "T3"),
-    "whole": ("C3", "L5"),
+    "whole": ("C3", "L5"), "lumbosacral": ("T12", "L5"),
 }  # fmt: skip
+SPINE_TURNS = tuple(SPINE_FIELDS)[:5]
+"""Fields that a data set shows in turns."""
+BELOW = {"lumbosacral": (50.0, 170.0)}  # mm that a field shows below its last level, others end near it
 KNEE_FIELDS = ("joint", "wide")
 LPS_AXES = np.eye(3)
 SAGITTAL_AXES = np.array([[0.0, 0, 1], [1, 0, 0], [0, -1, 0]])  # columns: to posterior, downwards, from right to left
@@ -35,7 +38,8 @@ def draw_spine_frame(
     first, last = SPINE_FIELDS[field]
     levels = [name.split("_")[0] for name in scene.ids if name.endswith("_C")]
     shown = np.array([places[f"{name}_C"] for name in levels[levels.index(first) : levels.index(last) + 1]])
-    top, bottom = shown[:, 2].max() + rng.uniform(-12, 30), shown[:, 2].min() - rng.uniform(-12, 30)
+    top = shown[:, 2].max() + rng.uniform(-12, 30)
+    bottom = shown[:, 2].min() - rng.uniform(*BELOW.get(field, (-12.0, 30.0)))
     low, high = shown[:, :2].min(axis=0), shown[:, :2].max(axis=0)
     middle = np.append((low + high) / 2 + rng.uniform(-12, 12, 2) + (0, 8), (top + bottom) / 2)
     spread = high - low

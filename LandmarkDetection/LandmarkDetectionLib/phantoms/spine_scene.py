@@ -6,6 +6,8 @@ both endplates in the body's own mid-sagittal plane.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from . import trunk
@@ -49,7 +51,7 @@ def spine_scene(seed: int, metal: bool | None = None, column: Column | None = No
     column = column or column_of_film(seed)
     rng = np.random.default_rng([seed, 8])
     matrix, shift = draw_placement(rng)
-    parts = [*_trunk(column, rng), *_canal(column), *_discs(column), *_bones(column, rng)]
+    parts = [*_trunk(column, rng), *_canal(column), *_discs(column), *_bones(column, rng), *_sacral_remnants(column)]
     has_metal = (rng.random() < 0.125) if metal is None else metal
     hardware = tuple(_screws_and_rods(column, rng)) if has_metal else ()
     points = {
@@ -70,12 +72,28 @@ def body_points(body: VertebralBody) -> np.ndarray:
     return np.array([centre, above, top, back_above, below, bottom, back_below])
 
 
+def column_shapes(seeds: Iterable[int]) -> np.ndarray:
+    """Landmarks (m, n, 3) of whole columns in the model's world (mm), whatever a scan would show of them."""
+    columns = (column_of_film(seed) for seed in seeds)
+    return np.stack([np.concatenate([body_points(each.body) for each in column.vertebrae]) for column in columns])
+
+
 def _bones(column: Column, rng: np.random.Generator) -> list[Part]:
     vertebrae, others = bones_of(column, rng)
     parts = [Part(each, "marrow", "cortex", LABELS[each.name.split()[0]]) for each in others]
     for each in vertebrae:
         parts += [Part(piece, "marrow", "cortex", LABELS[each.level]) for piece in each.arch]
     return parts + [Part(each.body, "marrow", "cortex", LABELS[each.level]) for each in vertebrae]
+
+
+def _sacral_remnants(column: Column) -> list[Part]:
+    """What is left of the discs between the first sacral vertebrae: they look like two more of the column."""
+    size, wide = column.dimensions.size, 0.5 * column.dimensions.lower_widths[-1]
+    parts = []
+    for back, depth, share, thick in ((8.0, -27.0, 0.62, 9.5), (13.0, -50.0, 0.45, 7.0)):
+        place = column.sacrum.to_world((0, back * size, depth * size))
+        parts.append(Part(ellipsoid("sacral disc", place, (share * wide, thick * size, 2.2 * size)), "disc"))
+    return parts
 
 
 def _discs(column: Column) -> list[Part]:

@@ -62,7 +62,8 @@ class Tube:
         wall = (radius - 1) * radius / (np.hypot(u / self.half_across[near], v / self.half_up[near]) + 1e-6)
         along = np.cross(self.across[near], self.up[near])
         beyond = np.abs(np.sum(offset * along, axis=-1)) - STEP
-        return np.maximum(wall, beyond).astype(np.float32)
+        # Between two sections `beyond` is negative and small; it must not make all of the inside look like wall.
+        return np.where(beyond > 0, np.maximum(wall, beyond), wall).astype(np.float32)
 
     def turned(self, rotation: np.ndarray) -> Tube:
         """The tube after a rotation (3, 3) about the origin."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..geometry import Frame
 from .dataset import write_table
 from .knee_scene import LABELS as KNEE_LABELS
 from .knee_scene import LANDMARKS as KNEE_LANDMARKS
-from .scan_frames import KNEE_FIELDS, SPINE_FIELDS, Modality
+from .scan_frames import KNEE_FIELDS, SPINE_TURNS, Modality
 from .spine_scene import LABELS as SPINE_LABELS
 from .spine_scene import LANDMARKS as SPINE_LANDMARKS
 from .volumes import VolumePhantom, make_knee_volume, make_spine_volume
@@ -24,11 +25,13 @@ def write_spine_volumes(
     count: int,
     seed: int = 0,
     modalities: Sequence[Modality] = ("ct",),
-    fields: Sequence[str] = tuple(SPINE_FIELDS),
+    fields: Sequence[str] = SPINE_TURNS,
     spacing: float | None = None,
     split: str = "train",
 ) -> None:
     """Write `count` scans of spines into `folder`; scan n has the seed `seed` + n, modalities and fields take turns.
+
+    What the folder holds already stays, so that the splits of a data set are written one after the other.
 
     Args:
         folder: made where it is missing.
@@ -104,7 +107,16 @@ def _write(folder: Path, numbers: range, make: Callable[[int], VolumePhantom], s
         write_volume(folder / "images" / name, phantom.voxels, phantom.frame)
         write_volume(folder / "labels" / name, phantom.labels, phantom.frame)
         rows.append(volume_row(name, split, phantom))
-    write_table(folder / "landmarks.csv", rows)
+    write_table(folder / "landmarks.csv", [*_other_rows(folder / "landmarks.csv", rows), *rows])
+
+
+def _other_rows(table: Path, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """What a folder already holds of other splits: one data set is written split by split."""
+    if not table.exists():
+        return []
+    written = {row["image"] for row in rows}
+    with table.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["image"] not in written]
 
 
 def _describe(folder: Path, name: str, title: str, group: str, landmarks, labels) -> None:

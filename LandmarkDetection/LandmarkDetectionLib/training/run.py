@@ -94,6 +94,22 @@ def train_anatomy_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> 
     return finished(AnatomyModel(recipe, data, out, resume), write_result)
 
 
+def train_spine_volume_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
+    """Networks that find vertebrae in volumes and place their points; the result is a bundle."""
+    from .volume.export import export
+    from .volume.model import SpineVolumes
+
+    return finished(SpineVolumes(recipe, data, out, resume), export)
+
+
+def train_knee_volume_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
+    """Networks that find a knee in volumes and place its points; the result is a bundle."""
+    from .volume.export import export
+    from .volume.model import KneeVolumes
+
+    return finished(KneeVolumes(recipe, data, out, resume), export)
+
+
 def finished(model: Model, write: Callable[[Model, Path], Path]) -> Path:
     """Train a model and write its result, once however many processes train."""
     model.train()
@@ -109,4 +125,6 @@ PIPELINES = {
     "patch": train_patch_model,
     "contour": train_contour_model,
     "anatomy": train_anatomy_model,
+    "spine_volume": train_spine_volume_model,
+    "knee_volume": train_knee_volume_model,
 }

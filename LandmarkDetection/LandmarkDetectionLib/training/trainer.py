@@ -162,6 +162,8 @@ def run_epoch(
             group["lr"] = schedule.rate_at(epoch * schedule.steps + step)
         with torch.autocast(device, torch.bfloat16, enabled=schedule.precision == "bfloat16"):
             loss = objective.loss(model, generator)
+        if not torch.isfinite(loss.detach()):
+            raise LandmarkDetectionError(f"The loss is not a number in step {step} of epoch {epoch}; lower the rate.")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(criterion)

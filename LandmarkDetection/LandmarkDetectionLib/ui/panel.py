@@ -17,6 +17,8 @@ from ..mrml.markups import told_landmarks
 from . import terms
 from .landmark_table import EMPTY, LandmarkTable, any_free, listing, next_sentence
 from .legend import regions_sentence, review_sentence
+from .levels import Levels
+from .models import ModelChoice, image_dims
 from .sides import Sides
 from .worker import JobPoller
 
@@ -35,6 +37,9 @@ class Panel:
         self.logic = logic
         self._parameters = parameters
         self._sides = Sides(logic)
+        self._models = ModelChoice(ui.modelSelector, logic, self.refresh)
+        self._levels = Levels(ui, self.refresh, self.shift_levels)
+        self._no_model = ""
         self._poller = JobPoller(self._show_progress, self._job_over)
         self.table = LandmarkTable(ui.landmarkTable, self._row_selected)
         self._listener = Listener(self._followed, self._failed)
@@ -53,6 +58,7 @@ class Panel:
     def close(self) -> None:
         """Follow nothing and end the worker thread; call it before the widgets are deleted."""
         self._poller.stop()
+        self._models.close()
         self.logic.cancel()
         FOLLOWING.listeners.remove(self._listener)
         FOLLOWING.end_all()
@@ -106,7 +112,7 @@ class Panel:
             parameters.model,
             device=parameters.device.value,
             side=parameters.side.value if self._sides.known_to(parameters.model) else "auto",
-            spacing=parameters.spacing or None,
+            spacing=(parameters.spacing or None) if image_dims(parameters.inputVolume) == 2 else None,
             markupsNode=reusable_node(parameters.landmarks, parameters.inputVolume),
             waitForCompletion=False,
         )
@@ -162,6 +168,10 @@ class Panel:
         """Say that the selected landmark is not in the image."""
         self._correct_selected(lambda session, landmark: session.mark_absent(landmark))
 
+    def shift_levels(self, step: int) -> None:
+        """Move all labels of a column one level down (+1) or up (-1)."""
+        self._correct(lambda tracker: tracker.show(tracker.session.shift_levels(step)))
+
     def _correct_selected(self, action: Callable) -> None:
         landmark = self.table.selected()
         if landmark is None:
@@ -194,6 +204,7 @@ class Panel:
         if landmark is None:
             return _("No landmark is left to correct.")
         schema = tracker.session.landmarks.schema
+        self._levels.include(landmark)
         self.table.select(landmark)
         self._show_landmark(schema.index(landmark))
         return next_sentence(schema.landmarks[schema.index(landmark)])
@@ -244,11 +255,13 @@ class Panel:
         parameters = self._parameters()
         if parameters is None:
             return
-        self._refresh_apply(parameters)
+        self._refresh_apply(parameters, self._models.offer(parameters))
         self._refresh_side(parameters)
+        self.ui.spacingSpinBox.setEnabled(image_dims(parameters.inputVolume) != 3)  # a volume says its spacing
         with self._told_to_user():
             tracker = self._tracker()
             session = tracker.session if tracker is not None else None
+            self._levels.fit(session.landmarks.schema if session is not None else None)
             if tracker is not None:
                 tracker.review_above(parameters.reviewAbove)
                 self._show_landmarks(tracker, session.landmarks)
@@ -269,7 +282,7 @@ class Panel:
         """Table and review line for landmarks of a session, also for those of a drag that is not over."""
         session = tracker.session
         landmarks, told = told_landmarks(tracker.node, landmarks, session.detection)
-        self.table.show(listing(landmarks, told, session.pinned))
+        self.table.show(self._levels.filtered(listing(landmarks, told, session.pinned)))
         self.ui.flagsLabel.setText(review_sentence(landmarks, told))
 
     def _refresh_legend(self, parameters, session) -> None:
@@ -277,14 +290,15 @@ class Panel:
         self.ui.legendLabel.setText(regions_sentence(session.landmarks.frame.dims) if shown else "")
         self.ui.legendLabel.setVisible(shown)
 
-    def _refresh_apply(self, parameters) -> None:
-        missing = ""
-        if parameters.inputVolume is None:
+    def _refresh_apply(self, parameters, no_model: str) -> None:
+        """Apply and Cancel; `no_model` says why there is no model for the image, and is "" where there is one."""
+        missing = no_model
+        if parameters.inputVolume is None and not no_model:
             missing = _("Load an image and choose it first.")
-        elif not parameters.model:
-            missing = _(
-                "No model was found; reinstall the extension or let LANDMARK_MODELS point to a folder of models."
-            )
+        self.ui.modelSelector.setToolTip(no_model or _("Model that finds the landmarks."))
+        if no_model != self._no_model and (no_model or self.ui.statusLabel.text == self._no_model):
+            self.say(no_model)
+        self._no_model = no_model
         button = self.ui.applyButton
         button.setText(_("Cancel") if self.busy else _("Apply"))
         button.setEnabled(self.busy or not missing)

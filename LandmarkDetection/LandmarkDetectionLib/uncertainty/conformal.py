@@ -18,6 +18,9 @@ import math
 
 import numpy as np
 
+HANDFUL = 5
+"""A landmark that is known on fewer images has no say of its own."""
+
 _EDGE = 1e-9  # masses this near to 0 and 1 have a finite logit
 _ROUNDING = 1e-9
 _PARTS = 10
@@ -63,11 +66,11 @@ def own_weights(scores: np.ndarray, level: float) -> np.ndarray:
     vary from landmark to landmark by chance, with the variance s_k = level (1 - level) / n_k. What it varies beyond
     that, t, is real; the weight that minimises the mean squared error of the share is t / (t + s_k). With few images
     or landmarks of one kind it is near 0, with many images or landmarks that differ near 1. It does not change when
-    the scores go through any ascending function.
+    the scores go through any ascending function. A landmark of fewer than `HANDFUL` scores has the weight 0.
     """
     scores = np.asarray(scores, dtype=float)
     counts = (~np.isnan(scores)).sum(axis=0)
-    several = counts > 0
+    several = counts >= HANDFUL
     if several.sum() < 2:
         return several.astype(float)
     pooled = np.quantile(scores[~np.isnan(scores)], level, method="inverted_cdf")

@@ -23,10 +23,17 @@ LIMIT = 3.0
 
 _TOLERANCE = 1e-5  # of the logarithm
 
+_POOLED = 3000
+"""Heatmaps, about, from which a pooled temperature that others are drawn towards is found; more tell nothing new."""
+
 
 @torch.no_grad()
-def fit_temperatures(logits: Tensor, truth: Tensor) -> Tensor:
+def fit_temperatures(logits: Tensor, truth: Tensor, weight: float = 0.0) -> Tensor:
     """Temperature of each landmark, each by itself: the one that makes the known truths likeliest.
+
+    Where each landmark is known on a few images only, its own temperature follows their chance errors, and regions that
+    are to hold *all* landmarks of an image, which live on the faintest probabilities, do not. Its logarithm is then
+    drawn towards that of all landmarks, which counts as much as ``weight`` images.
 
     The negative log-likelihood is convex in 1 / T, so log T has one minimum; it is found by Newton steps, or halving
     where a step would leave the interval that must hold it. A truth between cells counts as in `heatmaps.splat`.
@@ -34,6 +41,7 @@ def fit_temperatures(logits: Tensor, truth: Tensor) -> Tensor:
     Args:
         logits: (N, K, h, w) or (N, K, d, h, w), untempered.
         truth: (N, K, 2 or 3) in cells, x first; those that are NaN or outside the grid do not count.
+        weight: images.
 
     Returns:
         (K,) positive, float64. With fewer than `FEWEST` truths the pooled temperature; 1 where there are none at all.
@@ -43,13 +51,16 @@ def fit_temperatures(logits: Tensor, truth: Tensor) -> Tensor:
     known = ((truth >= 0) & (truth <= extent - 1)).all(dim=-1)
     scarce = (known.sum(dim=0) < FEWEST).tolist()
 
-    def heap(k: int) -> _Heap:
-        return _Heap(logits[known[:, k], k], truth[known[:, k], k])
+    def heap(k: int, every: int = 1) -> _Heap:
+        rows = known[:, k].nonzero()[:, 0][k % every :: every]
+        return _Heap(logits[rows, k], truth[rows, k])
 
     # One heap at a time: together they may be larger than the memory.
-    pooled = _minimum([heap(k) for k in range(len(scarce))]) if any(scarce) else 1.0
-    values = [pooled if few else _minimum([heap(k)]) for k, few in enumerate(scarce)]
-    return torch.tensor(values, dtype=torch.float64)
+    every = max(1, int(known.sum()) // _POOLED) if weight else 1
+    pooled = _minimum([heap(k, every) for k in range(len(scarce))]) if any(scarce) or weight else 1.0
+    values = torch.tensor([pooled if few else _minimum([heap(k)]) for k, few in enumerate(scarce)], dtype=torch.float64)
+    shares = known.sum(dim=0) / (known.sum(dim=0) + weight) if weight else torch.ones(len(scarce))
+    return torch.where(shares < 1, (shares * values.log() + (1 - shares) * math.log(pooled)).exp(), values)
 
 
 class _Heap:

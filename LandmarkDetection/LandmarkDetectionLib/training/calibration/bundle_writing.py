@@ -50,6 +50,9 @@ def write_bundle(
 ) -> Bundle:
     """A bundle without calibration, from weights that lie in its folder.
 
+    How errors go together is learnt from films on which all landmarks are; volumes seldom show all, so that a bundle
+    for them says nothing of it.
+
     Args:
         kind: what a detector does with it, see `inference.detector.PIPELINES`.
         data: name of the data set it learnt from.
@@ -58,7 +61,9 @@ def write_bundle(
     about = recipe["bundle"]
     schema: LandmarkSchema = load_schema(about["schema"])
     save_arrays(prior.to_tensors(), folder / PRIOR)
-    save_arrays(ErrorModel(np.eye(prior.mean.size)).to_tensors(), folder / ERRORS)
+    learns_errors = schema.dims == 2
+    if learns_errors:
+        save_arrays(ErrorModel(np.eye(prior.mean.size)).to_tensors(), folder / ERRORS)
     content = {
         "format": FORMAT,
         "kind": kind,
@@ -73,7 +78,7 @@ def write_bundle(
         "decoding": decoding or {},
         "calibration": Calibration.neutral(len(schema.landmarks), presence_threshold).to_dict(),
         "prior": PRIOR,
-        "errors": ERRORS,
+        "errors": ERRORS if learns_errors else None,
         "figures": figures or {},
         "training": {"recipe": recipe.path.stem, "data": data, "calibrated_on": ""},
         "sha256": hashes(folder),
@@ -84,8 +89,10 @@ def write_bundle(
 
 def finish_bundle(folder: Path, result: Calibrated, calibrated_on: str, shipped: Mapping[str, list[str]]) -> None:
     """Put in what films kept out of training say, and leave only those files that are ``shipped`` with each stage."""
-    save_arrays(result.errors.to_tensors(), folder / ERRORS)
-    kept = {PRIOR, ERRORS}.union(*shipped.values())
+    kept = {PRIOR}.union(*shipped.values())
+    if result.errors is not None:
+        save_arrays(result.errors.to_tensors(), folder / ERRORS)
+        kept.add(ERRORS)
     for path in folder.glob("*.safetensors"):
         if path.name not in kept:
             path.unlink()

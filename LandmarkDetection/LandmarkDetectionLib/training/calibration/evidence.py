@@ -1,4 +1,4 @@
-"""Labelled films as a model sees them: the evidence that calibration rests on."""
+"""Labelled films and volumes as a model sees them: the evidence that calibration rests on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...images import read_image
 from ...inference.bundle import Bundle, Calibration
 from ...inference.detection import Detection
 from ...inference.detector import Detector
-from ...preprocessing.crop import centroid_size
+from ...inference.shape_pose import shape_size
 from .fitting import Evidence
 
 Progress = Callable[[int, int, str], None]
@@ -57,7 +57,7 @@ def evidence(
     """Evidence from detections without calibration.
 
     Args:
-        truths: (n, 2) index coordinates by name.
+        truths: (n, 2 or 3) index coordinates by name, NaN where unknown.
         groups: subject or study by name.
         own_spread: whether the model takes covariances and expected errors from elsewhere than its heatmaps.
 
@@ -82,23 +82,30 @@ def evidence(
 
 
 def normalised(logits: np.ndarray) -> torch.Tensor:
-    """Log-probabilities (n, h, w) of one film, in half precision."""
+    """Log-probabilities (n, h, w) of one film, or (n, d, h, w) of one volume, in half precision."""
     maps = torch.from_numpy(logits)
     return torch.log_softmax(maps.flatten(1), dim=-1).view(maps.shape).half()
 
 
 def in_cells(detection: Detection, truth: np.ndarray) -> tuple:
-    """One film's part of an `Evidence`, in the order of its fields after the group."""
-    landmarks, heatmaps = detection.landmarks, detection.heatmaps
-    frame = landmarks.frame
-    cell = float(np.sqrt(abs(np.linalg.det(heatmaps.frame_of(0).index_map(frame)[:, :-1]))))
+    """One image's part of an `Evidence`, in the order of its fields after the group.
+
+    The unit of length is a pixel of a film, and a millimeter in a volume, whose voxels need not be cubes.
+    """
+    landmarks, heatmaps, prior = detection.landmarks, detection.heatmaps, detection.prior
+    frame, dims = landmarks.frame, landmarks.frame.dims
+    cell = float(abs(np.linalg.det(heatmaps.frame_of(0).index_map(frame)[:, :-1])) ** (1 / dims))
+    steps = np.ones(dims)
+    if dims == 3:
+        cell, steps = float(heatmaps.frame_of(0).spacing[0]), frame.spacing
+    strange = prior.residuals(landmarks.positions * steps, landmarks.covariances * np.outer(steps, steps))
     return (
         normalised(heatmaps.logits),
         heatmaps.cells(frame.to_physical(truth)),
         heatmaps.cells(frame.to_physical(landmarks.positions)),
         cell,
-        centroid_size(truth),
-        detection.prior.residuals(landmarks.positions, landmarks.covariances) / cell,
+        shape_size(truth * steps, prior),
+        strange / cell,
         landmarks.covariances / cell**2,
         landmarks.expected_errors / cell,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.stats import chi2
 
-from ...uncertainty.regions import ellipse_distance, region_area
+from ...uncertainty.regions import ellipse_area, ellipse_distance, region_area
 from ...uncertainty.reliability import CHH_EDGES, calibration_error, heatmap_confidence
 from ...uncertainty.review import area_under_curve, grouped_correlation
 from ..data.films import subject_folds
@@ -19,7 +19,7 @@ SEED = 42
 def kept_out_figures(evidence: Evidence, reach: float = np.inf) -> dict:
     """Figures of the films of each fold under the calibration that the other folds give.
 
-    Areas and errors are in pixels of the film.
+    Areas and errors are in pixels of the film; of volumes, volumes and errors are in mm.
     """
     folds = subject_folds(evidence.groups, min(FOLDS, len(set(evidence.groups))), SEED)
     parts = []
@@ -27,7 +27,7 @@ def kept_out_figures(evidence: Evidence, reach: float = np.inf) -> dict:
         values = fit(evidence.select(np.flatnonzero(folds != fold)), reach)
         parts.append(judged(evidence.select(np.flatnonzero(folds == fold)), values))
     judgements = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return {**evidence.figures(), **summarised(judgements)}
+    return {**evidence.figures(), **summarised(judgements, evidence.dims)}
 
 
 def judged(evidence: Evidence, values: dict) -> dict[str, np.ndarray]:
@@ -38,13 +38,22 @@ def judged(evidence: Evidence, values: dict) -> dict[str, np.ndarray]:
     radius = evidence.radii(torch.tensor(values["error_temperature"], dtype=torch.float32))
     cell = evidence.cell[:, None]
     strange = np.asarray(values["shape_scale"]) * np.nan_to_num(evidence.strange)
-    spread = np.where(known[..., None, None], np.asarray(values["covariance_scale"])[:, None, None] * spread, np.eye(2))
+    spread = np.asarray(values["covariance_scale"])[:, None, None] * spread
+    spread = np.where(known[..., None, None], spread, np.eye(evidence.dims))
     certainty, truth = values["certainty"], evidence.truth.numpy()
     masses = evidence.needed(temperature)
-    sure, areas = [], []
-    for maps, places in zip(evidence.tempered(temperature), truth, strict=True):
-        sure.append(heatmap_confidence(maps.numpy(), places))
-        areas.append(region_area(maps.numpy(), certainty.masses))
+    limit = chi2.ppf(LEVEL, evidence.dims)
+
+    def area(maps: torch.Tensor, image: int, rows: np.ndarray) -> np.ndarray:
+        return region_area(maps.numpy(), certainty.masses[rows])
+
+    def sure(maps: torch.Tensor, image: int, rows: np.ndarray) -> np.ndarray:
+        both = np.full((len(rows), 2), np.nan)
+        confidence, correct = heatmap_confidence(maps.numpy(), truth[image, rows])
+        both[: len(confidence)] = np.stack([confidence, correct], axis=1)
+        return both
+
+    confidence, correct = np.moveaxis(evidence.each(temperature, sure, (2,)), -1, 0)
     return {
         "known": known,
         "error": evidence.errors * evidence.size[:, None],
@@ -52,24 +61,16 @@ def judged(evidence: Evidence, values: dict) -> dict[str, np.ndarray]:
         "expected": cell * np.hypot(np.asarray(values["error_scale"]) * radius, strange),
         "inside": masses <= certainty.masses,
         "together": masses <= certainty.joint_masses,
-        "area": np.stack(areas) * cell**2,
-        "in_ellipse": ellipse_distance(evidence.apart, spread) <= chi2.ppf(LEVEL, 2),
-        "ellipse": np.pi * chi2.ppf(LEVEL, 2) * np.sqrt(np.linalg.det(spread)) * cell**2,
-        "confidence": padded([confidence for confidence, _ in sure], known.shape),
-        "correct": padded([correct for _, correct in sure], known.shape),
+        "area": evidence.each(temperature, area) * cell**evidence.dims,
+        "in_ellipse": ellipse_distance(evidence.apart, spread) <= limit,
+        "ellipse": ellipse_area(spread, limit) * cell**evidence.dims,
+        "confidence": confidence,
+        "correct": correct,
     }
 
 
-def padded(rows: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Rows of different lengths in one array, NaN at their ends."""
-    values = np.full(shape, np.nan)
-    for row, some in enumerate(rows):
-        values[row, : len(some)] = some
-    return values
-
-
-def summarised(judgement: dict[str, np.ndarray]) -> dict:
-    """Figures over all landmarks of all films."""
+def summarised(judgement: dict[str, np.ndarray], dims: int = 2) -> dict:
+    """Figures over all landmarks of all films or volumes."""
     known = judgement["known"]
     whole = known.any(axis=1)
     inside, in_ellipse = judgement["inside"], judgement["in_ellipse"]
@@ -78,14 +79,17 @@ def summarised(judgement: dict[str, np.ndarray]) -> dict:
     seen = np.isfinite(judgement["confidence"])
     confidence, correct = judgement["confidence"][seen], judgement["correct"][seen]
     expected, error = judgement["expected"][known], judgement["error"][known]
+    sizes = ("median_area_px2", "median_area_ellipses_px2")
+    if dims == 3:
+        sizes = ("median_volume_mm3", "median_volume_ellipsoids_mm3")
     return {
         "level": LEVEL,
         "coverage": float(inside[known].mean()),
         "coverage_least_landmark": float(by_landmark.min()),
         "coverage_joint": float((judgement["together"] | ~known).all(axis=1)[whole].mean()),
         "coverage_ellipses": float(in_ellipse[known].mean()),
-        "median_area_px2": float(np.median(judgement["area"][known])),
-        "median_area_ellipses_px2": float(np.nanmedian(judgement["ellipse"][known])),
+        sizes[0]: float(np.median(judgement["area"][known])),
+        sizes[1]: float(np.nanmedian(judgement["ellipse"][known])),
         "ece": calibration_error(confidence, correct, CHH_EDGES),
         "ece_adaptive": calibration_error(confidence, correct, "adaptive"),
         "ere_correlation": grouped_correlation(expected, error),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
+from ...errors import LandmarkDetectionError
 from ...heatmaps import covariance, expected_radial_error
 from ...priors import ErrorModel
 from ...uncertainty.certainty import LEVEL, Certainty, quantiles_of_ratio
@@ -30,6 +31,9 @@ SHAPE_SHARES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 WIDENINGS = (1.0, 1.25, 1.5, 1.75, 2.0)
 """Factors from the temperature to that for expected errors that are tried."""
 
+SHARED = 20.0
+"""Volumes that the temperature of all landmarks counts for in that of each: many a landmark is seen in a few only."""
+
 SENSITIVITY = 0.5
 """Share of the wrong landmarks that the review threshold flags (Contour-Hugging Heatmaps, section 2.3)."""
 
@@ -38,13 +42,15 @@ SENSITIVITY = 0.5
 class Evidence:
     """Detections of m films that the networks did not learn from, before any calibration, in cells of the heatmaps.
 
+    Or of m volumes. Of these, a landmark counts where it is in view and was found; no heatmap says where others are.
+
     Attributes:
         groups: (m,) subject or study of each film; films of one group are never on both sides of a division.
-        logits: (m, n, h, w) log-probabilities, in half precision: there may be thousands.
-        truth, found: (m, n, 2), NaN where unknown or absent.
-        cell: (m,) length of a cell, and `size`, (m,) centroid size of the landmarks, in pixels of the film.
+        logits: (m, n, h, w) or (m, n, d, h, w) log-probabilities, in half precision: there may be thousands.
+        truth, found: (m, n, 2 or 3), NaN where unknown or absent.
+        cell: (m,) length of a cell, and `size`, (m,) of the shape (`shape_size`), in pixels of the film or in mm.
         strange: (m, n) distance to where the other landmarks put each, see `ShapePrior.residuals`.
-        spread: (m, n, 2, 2) covariances and `radius`, (m, n) expected errors, where the model does not take them from
+        spread: (m, n, d, d) covariances and `radius`, (m, n) expected errors, where the model does not take them from
             its heatmaps; else None.
     """
 
@@ -83,8 +89,13 @@ class Evidence:
         return Evidence(**values)
 
     @property
+    def dims(self) -> int:
+        """2 for films, 3 for volumes."""
+        return self.truth.shape[-1]
+
+    @property
     def apart(self) -> np.ndarray:
-        """(m, n, 2) errors in cells."""
+        """(m, n, 2 or 3) errors in cells."""
         return (self.found - self.truth).double().numpy()
 
     @property
@@ -92,29 +103,55 @@ class Evidence:
         """(m, n) radial errors as shares of the centroid size."""
         return np.linalg.norm(self.apart, axis=-1) * (self.cell / self.size)[:, None]
 
-    def tempered(self, temperature: Tensor) -> Iterator[Tensor]:
-        """Log-probabilities (n, h, w), float32, of one film after the other."""
-        for maps in self.logits:
-            yield maps.float() / temperature[:, None, None]
+    def each(
+        self,
+        temperature: Tensor,
+        measure: Callable[[Tensor, int, np.ndarray], np.ndarray],
+        shape: tuple[int, ...] = (),
+    ) -> np.ndarray:
+        """Something about each heatmap, (m, n, *shape): one image after the other, NaN for what does not count.
+
+        Args:
+            temperature: (n,).
+            measure: takes the tempered log-probabilities (k, ...), float32, of some landmarks of one image, the row of
+                the image and the rows (k,) of the landmarks; its result is (k, *shape).
+        """
+        counts = np.isfinite(self.errors) | (self.dims == 2)
+        values = np.full((*counts.shape, *shape), np.nan)
+        for image, maps in enumerate(self.logits):
+            rows = np.flatnonzero(counts[image])
+            if len(rows):
+                tempered = maps[rows].float() / temperature[rows].view(-1, *[1] * self.dims)
+                values[image, rows] = measure(tempered, image, rows)
+        return values
 
     def spreads(self, temperature: Tensor) -> np.ndarray:
-        """Covariances (m, n, 2, 2) in cells, before any scale."""
+        """Covariances (m, n, d, d) in cells, before any scale."""
         if self.spread is not None:
             return self.spread
-        films = zip(self.tempered(temperature), self.found, strict=True)
-        return np.stack([covariance(maps, found).double().numpy() for maps, found in films])
+
+        def measure(maps: Tensor, image: int, rows: np.ndarray) -> np.ndarray:
+            return covariance(maps, self.found[image, rows], self.dims).double().numpy()
+
+        return self.each(temperature, measure, (self.dims, self.dims))
 
     def radii(self, temperature: Tensor) -> np.ndarray:
         """Expected errors (m, n) in cells, before any scale."""
         if self.radius is not None:
             return self.radius
-        films = zip(self.tempered(temperature), self.found, strict=True)
-        return np.stack([expected_radial_error(maps, found).double().numpy() for maps, found in films])
+
+        def measure(maps: Tensor, image: int, rows: np.ndarray) -> np.ndarray:
+            return expected_radial_error(maps, self.found[image, rows], self.dims).double().numpy()
+
+        return self.each(temperature, measure)
 
     def needed(self, temperature: Tensor) -> np.ndarray:
-        """Masses (m, n) of the smallest highest-density regions that hold the truths."""
-        films = zip(self.tempered(temperature), self.truth.numpy(), strict=True)
-        return np.stack([truth_mass(maps.numpy(), places) for maps, places in films])
+        """Masses (m, n) of the smallest highest-density regions that hold the truths; 1 beyond the heatmap."""
+
+        def measure(maps: Tensor, image: int, rows: np.ndarray) -> np.ndarray:
+            return truth_mass(maps.numpy(), self.truth[image, rows].numpy())
+
+        return self.each(temperature, measure)
 
     def error_model(self, reach: float = np.inf) -> ErrorModel:
         """How the errors go together, from films on which every landmark is nearer than ``reach`` centroid sizes."""
@@ -122,17 +159,22 @@ class Evidence:
         return ErrorModel.fit(self.apart[whole], (self.size / self.cell)[whole])
 
     def figures(self) -> dict:
-        """Radial errors in pixels of the film."""
+        """Radial errors in pixels of the film, or in mm; of volumes also how often what is in view, or not, is told."""
         errors = self.errors * self.size[:, None]
         known = errors[np.isfinite(errors)]
+        radial = {
+            "mean": float(known.mean()),
+            "median": float(np.median(known)),
+            "p95": float(np.quantile(known, 0.95)),
+        }
+        found, there = (torch.isfinite(places).all(dim=-1) for places in (self.found, self.truth))
+        if self.dims == 2:
+            return {"films": len(self), "absent": int((~found).sum()), "radial_error_px": radial}
         return {
-            "films": len(self),
-            "absent": int((~torch.isfinite(self.found)).any(dim=-1).sum()),
-            "radial_error_px": {
-                "mean": float(known.mean()),
-                "median": float(np.median(known)),
-                "p95": float(np.quantile(known, 0.95)),
-            },
+            "volumes": len(self),
+            "present_found": float(found[there].float().mean()) if there.any() else None,
+            "absent_reported": float((~found)[~there].float().mean()) if (~there).any() else None,
+            "radial_error_mm": radial,
         }
 
 
@@ -142,10 +184,15 @@ def fit(evidence: Evidence, reach: float = np.inf) -> dict:
     Args:
         reach: error in centroid sizes beyond which a landmark does not count for the ellipses: one on the wrong level
             of a column is not a matter of a larger ellipse.
+
+    Raises:
+        LandmarkDetectionError: no landmark was found where one is.
     """
+    if not np.isfinite(evidence.errors).any():
+        raise LandmarkDetectionError("No landmark with a known place was found; check that the images fit the model.")
     # As in the paper the truth is a cell, not a place between cells: the confidence in a cell is to be true of it.
     truth = evidence.truth.round()
-    temperature = fit_temperatures(evidence.logits, truth).float()
+    temperature = fit_temperatures(evidence.logits, truth, 0.0 if evidence.dims == 2 else SHARED).float()
     errors = evidence.errors
     distances = np.where(errors < reach, ellipse_distance(evidence.apart, evidence.spreads(temperature)), np.nan)
     said = expected_errors(evidence, temperature)
@@ -159,9 +206,9 @@ def fit(evidence: Evidence, reach: float = np.inf) -> dict:
         "error_temperature": tuple((said.widening * temperature).double().tolist()),
         "error_scale": tuple(said.error_scale.tolist()),
         "shape_scale": tuple(said.shape_scale.tolist()),
-        "covariance_scale": tuple((landmark_quantiles(distances, LEVEL) / chi2.ppf(LEVEL, 2)).tolist()),
+        "covariance_scale": tuple((landmark_quantiles(distances, LEVEL) / chi2.ppf(LEVEL, evidence.dims)).tolist()),
         "review_threshold": threshold_at(expected[known], errors[known] > ERRONEOUS, SENSITIVITY),
-        "refusal_threshold": REFUSAL_MARGIN * float(np.nanmax(np.nanmean(expected, axis=1))),
+        "refusal_threshold": REFUSAL_MARGIN * float(np.nanmax(np.nanmean(expected[known.any(axis=1)], axis=1))),
         "certainty": Certainty(LEVEL, masses, together, quantiles_of_ratio(expected, errors)),
     }
 

@@ -20,6 +20,9 @@ from .evidence import Progress, detections, evidence, uncalibrated
 from .figures import kept_out_figures
 from .fitting import LEVEL, Evidence, fit
 
+COLUMNS = ("column", "volume_column")
+"""Kinds of models whose landmarks may lie on the wrong level."""
+
 OTHER_LEVEL = 0.1
 """In a column, a landmark farther off than this share of the centroid size belongs to another level."""
 
@@ -37,7 +40,7 @@ class Calibrated:
     """A calibration and how errors go together, with the evidence for them and the figures of a cross-validation."""
 
     calibration: Calibration
-    errors: ErrorModel
+    errors: ErrorModel | None
     evidence: Evidence
     figures: dict
     refused: int
@@ -53,19 +56,21 @@ def calibrated(
 
     Args:
         learnt_from: subjects or studies from whose films it is learnt how errors go together; None leaves that as the
-            bundles have it.
+            bundles have it. Bundles without such a model learn none: no volume shows all landmarks.
 
     Raises:
         LandmarkDetectionError: no film can be used.
     """
     kind = parts[0].bundle.kind
     truths, groups = truths_of(data, kind), read_groups(data)
-    reach = OTHER_LEVEL if kind == "column" else np.inf
+    reach = OTHER_LEVEL if kind in COLUMNS else np.inf
     found = joined({part: uncalibrated(part.bundle) for part in parts}, data, progress)
     seen = evidence(found, truths, groups, own_spread=kind == "column")
     presence = parts[0].bundle.calibration.presence_threshold
     first = Calibration(presence_threshold=presence, **fit(seen, reach))
-    errors = parts[0].bundle.errors if learnt_from is None else seen.of(learnt_from).error_model(reach)
+    errors = parts[0].bundle.errors
+    if errors is not None and learnt_from is not None:
+        errors = seen.of(learnt_from).error_model(reach)
     again = joined({part: replace(part.bundle, calibration=first, errors=errors) for part in parts}, data, progress)
     scales = correction_scales(again, truths, LEVEL, reach)
     calibration = replace(first, certainty=replace(first.certainty, correction_scales=scales))
@@ -80,7 +85,7 @@ def joined(bundles: Mapping[Part, Bundle], data: Path, progress: Progress) -> It
 
 
 def truths_of(data: Path, kind: str) -> dict[str, np.ndarray]:
-    """True landmarks by name; vertebrae named out of order are named anew, as in training."""
+    """True landmarks by name; vertebrae of films named out of order are named anew, as in training."""
     truths, _ = read_labels(data)
     return {name: sorted_vertebrae(points) for name, points in truths.items()} if kind == "column" else truths
 
@@ -100,10 +105,11 @@ def calibrate(
     _, splits = read_labels(data)
     names = [name for name, own in splits.items() if split in (None, own)]
     if not names:
-        raise LandmarkDetectionError(f"The data set '{data.name}' has no films in the split '{split}'.")
+        raise LandmarkDetectionError(f"The data set '{data.name}' has no images in the split '{split}'.")
     result = calibrated([Part(bundle, names)], data, progress)
     where = data.name if split is None else f"{data.name}, split {split}"
-    write_calibration(folder, result, f"{where}: {len(result.evidence)} films, {result.refused} refused")
+    what = "films" if bundle.schema.dims == 2 else "volumes"
+    write_calibration(folder, result, f"{where}: {len(result.evidence)} {what}, {result.refused} refused")
     return result
 
 

@@ -39,15 +39,17 @@ def vertebra_loss(maps: VertebraMaps, cells: Tensor) -> Tensor:
 
 
 def focal_loss(logits: Tensor, centres: Tensor) -> Tensor:
-    """Focal loss of centre logits ``(B, h, w)`` for centres ``(B, L, 2)`` in cells; cells near a centre weigh less."""
-    size = grid_size(logits, 2)
+    """Focal loss of centre logits ``(B, [d,] h, w)`` for centres ``(B, L, dims)`` in cells.
+
+    Cells near a centre weigh less.
+    """
+    size = grid_size(logits, centres.shape[-1])
     squared = (cell_coordinates(size, centres) - centres[:, :, None]).square().sum(dim=-1)
     bumps = torch.exp(-0.5 * squared / _PEAK**2).nan_to_num(0.0).amax(dim=1).view(logits.shape)
-    nearest = centres.round()
     peaks = torch.zeros_like(logits, dtype=torch.bool)
     batch, level = torch.isfinite(centres).all(dim=-1).nonzero(as_tuple=True)
-    column, row = nearest[batch, level].long().T
-    peaks[batch, row.clamp(0, size[1] - 1), column.clamp(0, size[0] - 1)] = True
+    nearest = torch.minimum(centres[batch, level].round().long().clamp(min=0), torch.tensor(size) - 1)
+    peaks[(batch, *nearest.flip(-1).T)] = True
     probability = torch.sigmoid(logits)
     found = (1 - probability) ** _FOCUS * functional.logsigmoid(logits)
     empty = (1 - bumps) ** _EASE * probability**_FOCUS * functional.logsigmoid(-logits)

@@ -141,16 +141,30 @@ def read_films(
 
 
 def read_labels(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Landmarks (the mean over readings) and split of every labelled image of a data set."""
+    """Landmarks and split of every labelled image of a data set.
+
+    Landmarks are (n, 2), or (n, 3) where the table has a third coordinate: the mean over the readings that have them,
+    NaN where none has.
+    """
     names = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["landmarks"]
     readings: dict[str, list[np.ndarray]] = {}
     splits: dict[str, str] = {}
     with (folder / "landmarks.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            values = [[float(row[f"{name}_{axis}"] or "nan") for axis in "xy"] for name in names]
+            axes = "xyz" if f"{names[0]}_z" in row else "xy"
+            values = [[float(row[f"{name}_{axis}"] or "nan") for axis in axes] for name in names]
             readings.setdefault(row["image"], []).append(np.array(values))
             splits[row["image"]] = row["split"]
-    return {name: np.mean(values, axis=0) for name, values in readings.items()}, splits
+    return {name: mean_reading(values) for name, values in readings.items()}, splits
+
+
+def mean_reading(readings: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean (n, d) of readings (n, d), each landmark over those that have it; NaN where none has."""
+    values = np.stack(readings)
+    known = np.isfinite(values).all(axis=-1, keepdims=True)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def read_groups(folder: Path) -> dict[str, str]:

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
-from .images import Image
-from .landmarks import LandmarkSet, Status
+from ..images import Image
+from ..landmarks import LandmarkSet, Status
 
 COLOURS: dict[Status, str] = {"predicted": "#4cd964", "moved": "#5ac8fa", "review": "#ffb03b", "absent": "#8e8e93"}
 TRUTH_COLOUR = "#ff4f6d"

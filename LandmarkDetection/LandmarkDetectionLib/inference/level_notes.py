@@ -1,0 +1,33 @@
+"""What a user should know about the levels of a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..landmarks import LandmarkSchema
+from .chain import Chain, shift_probability
+
+_SHIFT_WORTH_SAYING = 0.1  # probability
+
+
+def level_notes(chain: Chain, statuses: Sequence[str], rows: np.ndarray, schema: LandmarkSchema) -> tuple[str, ...]:
+    """Sentences on levels in doubt, and on those that are not in the image.
+
+    Args:
+        statuses: of all landmarks.
+        rows: (L, P) of the landmarks of each level.
+    """
+    notes = []
+    shift = shift_probability(chain)
+    if shift > _SHIFT_WORTH_SAYING:
+        notes.append(
+            f"The levels may be off by one (probability {100 * shift:.0f} %): check the last rib and the sacrum, "
+            "and drag any corner onto the neighboring vertebra to move all levels."
+        )
+    absent = np.array([status == "absent" for status in statuses])[rows].all(axis=1)
+    if absent.any():
+        names = [ids[0].split("_")[0] for ids, gone in zip(schema.levels, absent, strict=True) if gone]
+        notes.append(f"Not in the image: {', '.join(names)}.")
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""Volume models: spine and knee in CT and MR, learnt from phantoms."""

@@ -1,0 +1,82 @@
+"""What the second network in volumes learns: the points of one vertebra or one knee, given hints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...heatmaps import index_to_cell, spatial_cross_entropy
+from ...networks.hints import hint_maps
+from ...networks.layout import LAYOUT
+from ..column.likelihood import random_hints
+from .appearance import vary_appearance
+from .scans import Scan, Scans
+from .windows import WindowGeometry, as_input, in_window, window
+
+HINT_DEVIATION = 1.2
+"""Standard deviation of a hint's bump, in cells of the heatmaps, in training and in use."""
+
+
+@dataclass
+class PointFinding:
+    """Spatial cross-entropy of the points of one anatomy in windows about it, half of them with hints.
+
+    ``rows`` (G, P): the landmarks of each anatomy that a scan may show, the place of its first one, or with ``about``
+    the mean of all, being where a stage before finds it. Scans of the ``mirrored`` side are mirrored. The validation
+    figure is the same loss on windows of the scans kept out.
+    """
+
+    scans: Scans
+    kept_out: Scans | None
+    rows: Tensor
+    geometry: WindowGeometry
+    batch: int
+    stride: int
+    about_mean: bool = False
+    mirrored: str = ""
+    any_side: bool = False
+
+    def loss(self, network: nn.Module, generator: torch.Generator) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            inputs, cells = self.draw(self.scans, generator)
+            inputs = vary_appearance(inputs, generator)
+            size = tuple(n // self.stride for n in self.geometry.size)
+            hints = hint_maps(random_hints(cells, generator), size, HINT_DEVIATION)
+        return spatial_cross_entropy(network(inputs, hints.contiguous(memory_format=LAYOUT[3])).float(), cells, 3)
+
+    def draw(self, scans: Scans, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Windows, and the points (B, P, 3) in cells."""
+        drawn = [
+            self.window(scans[int(torch.randint(len(scans), (), generator=generator))], generator)
+            for _ in range(self.batch)
+        ]
+        windows, points = zip(*drawn, strict=True)
+        return as_input(list(windows)), index_to_cell(torch.stack(points), self.stride)
+
+    def window(self, scan: Scan, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One window, and the points (P, 3) in its index coordinates."""
+        geometry = self.geometry
+        places = scan.points[self.rows]
+        centres = places.nanmean(dim=1) if self.about_mean else places[:, 0]
+        shown = torch.isfinite(centres).all(dim=-1).nonzero()[:, 0]
+        which = shown[int(torch.randint(len(shown), (), generator=generator))]
+        mirrored = bool(torch.rand((), generator=generator) < 0.5) if self.any_side else scan.side == self.mirrored
+        matrix = geometry.matrix(generator, mirrored)
+        place = geometry.misplaced(centres[which], generator)
+        limits = geometry.limits(scan, centres[which], generator)
+        # Points just beyond the end of a scan are known too: so a network learns to say where they would be.
+        known = torch.stack([torch.full((3,), -torch.inf), torch.full((3,), torch.inf)])
+        points = in_window(places[which], geometry.size, matrix, place, known)
+        return window(scan, geometry.size, matrix, place, limits), points
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module) -> float | None:
+        if self.kept_out is None:
+            return None
+        generator, losses = torch.Generator().manual_seed(1), []
+        for _ in range(6):
+            inputs, cells = self.draw(self.kept_out, generator)
+            losses.append(float(spatial_cross_entropy(network(inputs).float(), cells, 3)))
+        return sum(losses) / len(losses)
