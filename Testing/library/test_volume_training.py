@@ -10,7 +10,6 @@ from LandmarkDetectionLib.networks.hourglass import Hourglass
 from LandmarkDetectionLib.networks.resnet_unet import ResnetUnet
 from LandmarkDetectionLib.preprocessing.volume_window import GrayScale
 from LandmarkDetectionLib.training.volume.appearance import CHANGES, vary_appearance
-from LandmarkDetectionLib.training.volume.joint_finding import JointFinding
 from LandmarkDetectionLib.training.volume.point_finding import PointFinding
 from LandmarkDetectionLib.training.volume.scans import Scan, Scans
 from LandmarkDetectionLib.training.volume.vertebra_finding import VertebraFinding, finding_loss
@@ -127,16 +126,6 @@ def test_points_are_drawn_about_one_anatomy_and_mirrored_for_one_side():
     for values, places in ((mirrored, cells), (plain, unmirrored)):
         for x, y, z in cell_to_index(places[0], 2).round().long():
             assert values[0, 0, z, y, x] > 5
-
-
-def test_a_knee_of_the_other_side_does_not_count_as_present():
-    points = np.array([[15.0, 17, 20], [20, 12, 20], [12, 22, 17]])
-    scans = Scans((dot_scan(points, "left"), dot_scan(points, "right")), 1.0)
-    geometry = WindowGeometry((24, 24, 24))
-    objective = JointFinding(scans, scans, scans, "left", geometry, batch=16, stride=2)
-    _, cells, present = objective.draw(scans, torch.Generator().manual_seed(0))
-    assert 0 < present.sum() < 16
-    assert torch.isfinite(cells).all(dim=(1, 2)).tolist() == (present > 0).tolist()
 
 
 @pytest.mark.parametrize("stage", ["finding", "points"])

@@ -85,7 +85,7 @@ def refusal(image: Image, bundle: Bundle, fit: Fit) -> NotThisAnatomyError:
     """The sentence for a film that does not fit, with its score."""
     advice = "choose another image or another model" if fit.turn is None else fit.turn.sentence
     return NotThisAnatomyError(
-        f"'{image.name}' does not look like the film this model reads ({bundle.title}), since it fits to "
+        f"'{image.name}' does not look like what this model reads ({bundle.title}), since it fits to "
         f"{100 * fit.score:.0f} % and {100 * LIMIT:.0f} % are needed; {advice}.",
         fit.score,
     )
@@ -96,4 +96,4 @@ def fit_notes(fit: Fit) -> tuple[str, ...]:
     if not fit.refused:
         return ()
     advice = "" if fit.turn is None else f"; {fit.turn.sentence}"
-    return (f"The film fits the model to {100 * fit.score:.0f} % only, so its landmarks may be meaningless{advice}.",)
+    return (f"The image fits the model to {100 * fit.score:.0f} % only, so its landmarks may be meaningless{advice}.",)

@@ -27,7 +27,15 @@ def level_notes(chain: Chain, statuses: Sequence[str], rows: np.ndarray, schema:
             "and drag any corner onto the neighboring vertebra to move all levels."
         )
     absent = np.array([status == "absent" for status in statuses])[rows].all(axis=1)
+    names = [ids[0].split("_")[0] for ids in schema.levels]
+    seen = np.flatnonzero(~absent)
+    between = [names[level] for level in range(*seen[[0, -1]]) if absent[level]] if len(seen) else []
+    if between:
+        notes.append(
+            f"No vertebra was found at {', '.join(between)} although there are some above and below: the levels may be "
+            "off by one or more; check them all."
+        )
     if absent.any():
-        names = [ids[0].split("_")[0] for ids, gone in zip(schema.levels, absent, strict=True) if gone]
+        names = [name for name, gone in zip(names, absent, strict=True) if gone]
         notes.append(f"Not in the image: {', '.join(names)}.")
     return tuple(notes)

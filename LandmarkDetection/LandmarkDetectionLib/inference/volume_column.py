@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -33,15 +33,19 @@ _NOTHING = -12.0  # logit of presence of a volume that shows no vertebra
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A volume as the networks see it, before any hint: candidates, and a window about each."""
+    """A volume as the networks see it, before any hint: candidates, and a window about each.
+
+    ``hinted`` keeps the heatmaps of windows that were looked at with hints, by window and hints.
+    """
 
     peaks: Peaks
     points: PointsLook
+    hinted: dict[tuple, Tensor] = field(default_factory=dict)
 
     def with_more(self, other: Look) -> Look:
         """These candidates, then those of another look."""
         pairs = zip(vars(self.peaks).values(), vars(other.peaks).values(), strict=True)
-        return Look(Peaks(*(np.concatenate(pair) for pair in pairs)), self.points.with_more(other.points))
+        return Look(Peaks(*(np.concatenate(pair) for pair in pairs)), self.points.with_more(other.points), self.hinted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +140,16 @@ class VolumeColumnPipeline:
         return look
 
     def hinted(self, look: Look, chain: Chain, places: Mapping[int, np.ndarray]) -> Tensor:
-        """Heatmaps (V, P, d, h, w) of all windows; those with hints are looked at again."""
+        """Heatmaps (V, P, d, h, w) of all windows; those with hints are looked at again, once for the same hints."""
         heatmaps = look.points.heatmaps
         for level, member in enumerate(chain.members):
             own = {point: places[row] for point, row in enumerate(self.rows[level]) if row in places}
             if member >= 0 and own:
+                key = (int(member), *((point, place.tobytes()) for point, place in own.items()))
+                if key not in look.hinted:
+                    look.hinted[key] = self.points.hinted(look.points, int(member), own)
                 heatmaps = heatmaps.clone()
-                heatmaps[member] = self.points.hinted(look.points, int(member), own)
+                heatmaps[member] = look.hinted[key]
         return heatmaps
 
     def decoded(
@@ -160,7 +167,9 @@ class VolumeColumnPipeline:
                 for row in rows:
                     grids[row] = look.points.grids[member]
         decoded = decode(bundle, image, maps, grids, oriented_prior(bundle, image.frame), absent)
-        return in_doubt(decoded, doubt / np.sqrt(np.mean(image.frame.spacing**2)))
+        seen = np.flatnonzero(chain.members >= 0)
+        is_broken = len(seen) > 0 and len(seen) <= np.ptp(seen)
+        return in_doubt(decoded, doubt / np.sqrt(np.mean(image.frame.spacing**2)), is_broken)
 
     def describe(self, image: Image, look: Look, reading: Reading) -> Detection:
         """The detection with all that a correction needs."""
@@ -181,12 +190,16 @@ def surest(peaks: Peaks) -> float:
     return max(_NOTHING, float(logit(peaks.presence.max()))) if len(peaks.presence) else _NOTHING
 
 
-def in_doubt(decoded: Decoded, doubt: np.ndarray) -> Decoded:
-    """Expected errors with (n,) index units more, for the doubt that a landmark is that of another level."""
+def in_doubt(decoded: Decoded, doubt: np.ndarray, is_broken: bool) -> Decoded:
+    """Expected errors with (n,) index units more, for the doubt that a landmark is that of another level.
+
+    Where a level between others was not found, any of them may be another one: all are to be reviewed.
+    """
     landmarks = decoded.landmarks
     errors = landmarks.expected_errors + doubt
     found = [status != "absent" for status in landmarks.statuses]
-    statuses = np.where(found, np.where(errors > decoded.review_threshold, "review", "predicted"), "absent")
+    doubtful = (errors > decoded.review_threshold) | is_broken
+    statuses = np.where(found, np.where(doubtful, "review", "predicted"), "absent")
     changed = landmarks.replace(expected_errors=errors, statuses=tuple(statuses.tolist()))
     return replace(decoded, landmarks=changed)
 

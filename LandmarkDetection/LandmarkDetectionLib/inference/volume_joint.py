@@ -1,16 +1,20 @@
-"""The pipeline of models of one joint for volumes: found in the whole volume on either side, then in a window."""
+"""The pipeline of models of one joint for volumes: found in the whole volume as on either side, then in a window.
+
+Which side of the body it is, and whether it is there at all, tell the landmarks themselves: as those of the other side,
+or in other anatomy, they are placed less surely and make an unlikely shape.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..geometry import Frame
-from ..heatmaps import local_expectation, log_probabilities
+from ..heatmaps import expected_radial_error, local_expectation, log_probabilities
 from ..images import Image
 from ..landmarks import LandmarkSet
 from .bundle import Bundle
@@ -22,6 +26,15 @@ from .networks import Ensemble
 from .region import SIDES, Candidate, Side
 from .volume_finding import FindingStage, window_values
 from .volume_points import PointsLook, PointsStage
+
+_DOUBT = 4.0  # logits of presence for a millimeter of mean expected error, against one for a unit of shape distance
+
+
+@dataclass(frozen=True, eq=False)
+class Looked(Candidate):
+    """A candidate after the second look: the window about it, and its landmarks (n, 3) in LPS."""
+
+    look: PointsLook
 
 
 class VolumeJointPipeline(JointPipeline):
@@ -43,9 +56,8 @@ class VolumeJointPipeline(JointPipeline):
         if fit.refused and not force:
             raise refusal(image, self.bundle, fit)
         chosen, notes = self.choose(image, candidates, side, force)
-        progress(0.6, "Finding the landmarks")
-        look = self.looked(image, chosen, cancelled)
         progress(0.95, "Estimating the errors")
+        look = chosen.look
         detection = self.describe(image, candidates, chosen, look.heatmaps[0], look.grids[0], notes)
         fit = fit.limited(doubt_margin(detection, self.bundle.calibration))
         if fit.refused and not force:
@@ -61,7 +73,7 @@ class VolumeJointPipeline(JointPipeline):
         """Logit of the joint on the side of the body that a volume shows."""
         return max(candidate.presence for candidate in self.candidates(image, lambda: False).values())
 
-    def candidates(self, image: Image, cancelled: Callable[[], bool]) -> dict[Side, Candidate]:
+    def candidates(self, image: Image, cancelled: Callable[[], bool]) -> dict[Side, Looked]:
         """The joint as each side of the body would show it."""
         window = self.finding.window(image)
         voxels = window_values(image, window, self.finding.ensemble.plan)
@@ -70,18 +82,21 @@ class VolumeJointPipeline(JointPipeline):
             mirrored = side == self.bundle.mirrored_side
             logits = self.finding.logits(voxels[..., ::-1] if mirrored else voxels, cancelled)
             grid = self.finding.grid(window.flipped(0) if mirrored else window)
-            cells = local_expectation(log_probabilities(logits[:-1], 3), 3)
-            points = grid.to_physical(cells.double().numpy())
-            found[side] = Candidate(side, points, float(logits[-1].max()))
+            cells = local_expectation(log_probabilities(logits, 3), 3)
+            found[side] = self.looked(image, side, grid.to_physical(cells.double().numpy()), cancelled)
         return found
 
-    def looked(self, image: Image, chosen: Candidate, cancelled: Callable[[], bool]) -> PointsLook:
-        """The window about the joint, laid anew about what the first one showed."""
-        mirrored = chosen.side == self.bundle.mirrored_side
+    def looked(self, image: Image, side: Side, coarse: np.ndarray, cancelled: Callable[[], bool]) -> Looked:
+        """A candidate by coarse landmarks (n, 3): the window about them, laid anew about what the first one showed."""
+        mirrored = side == self.bundle.mirrored_side
         # Of landmarks cut off by the end of a scan the coarse places are anywhere: the median does not follow them.
-        look = self.points.look(image, np.median(chosen.points, axis=0)[None], mirrored, cancelled)
-        points = look.grids[0].to_physical(local_expectation(look.heatmaps[0], 3).double().numpy())
-        return self.points.look(image, points.mean(axis=0)[None], mirrored, cancelled)
+        first = self.points.look(image, np.median(coarse, axis=0)[None], mirrored, cancelled)
+        look = self.points.look(image, placed(first).mean(axis=0)[None], mirrored, cancelled)
+        points = placed(look)
+        heatmaps = look.heatmaps[0]
+        radii = look.grids[0].spacing[0] * expected_radial_error(heatmaps, local_expectation(heatmaps, 3), 3)
+        prior = self.bundle.prior.mirrored() if mirrored else self.bundle.prior
+        return Looked(side, points, -_DOUBT * float(radii.mean()) - prior.distance(points), look)
 
     def landmark_set(self, image: Image, side: Side, heatmaps: Tensor, grid: Frame) -> LandmarkSet:
         """Landmarks by heatmaps of the window."""
@@ -98,3 +113,8 @@ class VolumeJointPipeline(JointPipeline):
             return Seen(self.landmark_set(image, side, self.points.hinted(look, 0, places), look.grids[0]))
 
         return seen
+
+
+def placed(look: PointsLook) -> np.ndarray:
+    """Landmarks (n, 3) in LPS by the heatmaps of the first window."""
+    return look.grids[0].to_physical(local_expectation(look.heatmaps[0], 3).double().numpy())

@@ -18,28 +18,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..errors import LandmarkDetectionError
 from ..geometry import Frame
 from ..images import Image
+from ..networks.layout import LAYOUT
 from ..networks.vae import AnatomyDecoder, AnatomyEncoder
 from .anatomy_segmentation import Segmentation, carried
 from .anatomy_statistics import FORMS, Appearance, fitted_statistics, log_densities, marginal, posteriors
 from .anatomy_view import OUTSIDE, AnatomyView
+from .anatomy_volume_view import VolumeView
 from .procrustes import Similarity
 
 
 @dataclass(frozen=True)
 class AnatomySettings:
-    """How a film is segmented.
+    """How a film or a volume is segmented.
 
     Attributes:
-        view: from film to gray values.
+        view: from image to gray values.
         appearance: of the labels.
         form, rounds, weight: of the unsupervised loss; ``weight`` is what one cell counts.
-        passes: looks at the film, each but the first from the standard pose.
+        passes: looks at the film, each but the first from the standard pose; one for a volume.
         steps, rate: of the descent in z; no steps leave the encoder's mean.
+
+    Raises:
+        LandmarkDetectionError: more than one look at a volume, whose pose is that of its landmarks.
     """
 
-    view: AnatomyView
+    view: AnatomyView | VolumeView
     appearance: Appearance
     form: str = "marginal"
     rounds: int = 3
@@ -47,6 +53,10 @@ class AnatomySettings:
     passes: int = 2
     steps: int = 30
     rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.view.dims == 3 and self.passes != 1:
+            raise LandmarkDetectionError("Recipe field 'passes': a volume is seen once, in the pose of its landmarks.")
 
 
 @dataclass(eq=False)
@@ -60,7 +70,7 @@ class AnatomicalPrior:
 
     def __post_init__(self) -> None:
         for network in (self.encoder, self.decoder):
-            network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+            network.to(self.device, memory_format=LAYOUT[self.settings.view.dims]).eval().requires_grad_(False)
 
     def log_labels(self, z: Tensor) -> Tensor:
         """``log f(z)``, shape ``(B, L, N)``."""
@@ -98,7 +108,7 @@ class AnatomicalPrior:
         return log_labels.exp().view(shape), posteriors(log_labels, densities).view(shape), fit
 
     def look(self, image: Image, window: Frame, bare: bool = False) -> Segmentation:
-        """The segmentation of one window."""
+        """The segmentation of one window of a film or a volume."""
         gray = torch.from_numpy(self.settings.view.gray(image, window))[None, None].to(self.device)
         z = self.latent(gray)
         drawn, posterior, fit = self.explained(gray, z)
@@ -120,7 +130,8 @@ class AnatomicalPrior:
         Args:
             image: a film of one knee.
             mirrored: the film shows a left knee.
-            window: to begin with, where something is known of the place; in the orientation of a right knee.
+            window: to begin with, where something is known of the place; in the orientation of a right knee. A volume
+                needs one.
         """
         view = self.settings.view
         window = view.first_window(image.frame, mirrored) if window is None else window

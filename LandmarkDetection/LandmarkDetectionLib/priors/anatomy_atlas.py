@@ -15,6 +15,7 @@ from ..images import Image
 from .anatomy_segmentation import Segmentation
 from .anatomy_statistics import Appearance, fitted_statistics, log_densities, posteriors
 from .anatomy_view import AnatomyView
+from .anatomy_volume_view import VolumeView
 
 
 def mean_atlas(maps: Tensor, labels: int, smallest: float = 1e-9) -> Tensor:
@@ -25,10 +26,10 @@ def mean_atlas(maps: Tensor, labels: int, smallest: float = 1e-9) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class StaticAtlas:
-    """An atlas ``(L, H, W)`` in the standard pose, with the view and the appearance of the prior that it stands by."""
+    """An atlas ``(L, [D,] H, W)`` in the standard pose, with view and appearance of the prior it stands by."""
 
     probabilities: Tensor
-    view: AnatomyView
+    view: AnatomyView | VolumeView
     appearance: Appearance
     rounds: int = 30
 

@@ -17,7 +17,7 @@ from ..networks.vae import AnatomyDecoder, AnatomyEncoder
 from .anatomical import AnatomicalPrior, AnatomySettings
 from .anatomy_atlas import StaticAtlas
 from .anatomy_statistics import Appearance
-from .anatomy_view import AnatomyView
+from .anatomy_volume_view import view_of
 
 DESCRIPTION = "anatomy.json"
 ENCODER, DECODER, ATLAS, SAE = "encoder.safetensors", "decoder.safetensors", "atlas.safetensors", "sae.safetensors"
@@ -25,13 +25,17 @@ ENCODER, DECODER, ATLAS, SAE = "encoder.safetensors", "decoder.safetensors", "at
 
 @dataclass(frozen=True, eq=False)
 class AnatomyFolder:
-    """What a folder holds: the prior, the static atlas of the same labels, and, where it was trained, the SAE."""
+    """What a folder holds: the prior, the static atlas of the same labels, and, where it was trained, the SAE.
+
+    ``label_names`` are in the order of the labels, the first is that of all which is none of the others.
+    """
 
     prior: AnatomicalPrior
     atlas: StaticAtlas
     sae: SegmentationAutoencoder | None
     closure: Mapping
     terms: str
+    label_names: tuple[str, ...]
 
 
 def load_anatomy(folder: Path) -> AnatomyFolder:
@@ -45,7 +49,7 @@ def load_anatomy(folder: Path) -> AnatomyFolder:
     try:
         network = content["network"]
         settings = AnatomySettings(
-            AnatomyView(**tuples(content["view"])), Appearance(**tuples(content["appearance"])), **content["inference"]
+            view_of(tuples(content["view"])), Appearance(**tuples(content["appearance"])), **content["inference"]
         )
         shape = {key: network[key] for key in ("size", "widths", "convolutions", "latent")}
         encoder = with_weights(AnatomyEncoder(1, **shape), folder / ENCODER)
@@ -56,7 +60,7 @@ def load_anatomy(folder: Path) -> AnatomyFolder:
             sae = with_weights(SegmentationAutoencoder(probabilities, **content["sae"]), folder / SAE)
         atlas = StaticAtlas(probabilities, settings.view, settings.appearance)
         prior = AnatomicalPrior(encoder, decoder, settings)
-        return AnatomyFolder(prior, atlas, sae, content["closure"], content["terms"])
+        return AnatomyFolder(prior, atlas, sae, content["closure"], content["terms"], tuple(content["label_names"]))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BundleError(f"The prior in '{folder}' is damaged ({error}); copy or train it again.") from error
 

@@ -20,7 +20,7 @@ JOINT_SIDE = {"femur": 1, "tibia": -1}
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Label probabilities ``(L, H, W)`` in a window, and how well anatomy and gray values went together.
+    """Label probabilities ``(L, [D,] H, W)`` in a window, and how well anatomy and gray values went together.
 
     Attributes:
         window: its frame.
@@ -36,11 +36,8 @@ class Segmentation:
     fit: float = 0.0
 
     def on(self, frame: Frame) -> np.ndarray:
-        """The most probable label of each pixel of a film, uint8; outside the window nothing is known of the bones."""
-        affine = frame.index_map(self.window)
-        matrix, offset = affine[::-1, -2::-1], affine[::-1, -1]
-        y, x = np.meshgrid(*(np.arange(n, dtype=float) for n in reversed(frame.size)), indexing="ij")
-        at = np.tensordot(matrix, np.stack([y, x]), axes=1) + offset[:, None, None]
+        """The most probable label of each pixel or voxel of an image, uint8; outside the window no bones are known."""
+        at = places(frame, self.window)
         outside = np.arange(len(self.probabilities)) == OUTSIDE
         read = [
             map_coordinates(values, at, order=1, mode="constant", cval=float(outside[number]))
@@ -78,6 +75,14 @@ class Segmentation:
         """
         lines = [edge_line(self.bone(name), side) for name, side in JOINT_SIDE.items()]
         return None if min(map(len, lines)) < 8 else joint_pose(np.vstack(lines))
+
+
+def places(frame: Frame, window: Frame) -> np.ndarray:
+    """Where in a window the pixels or voxels of a frame lie: ``(dims, [d,] h, w)``, axes in array order, last is x."""
+    affine = frame.index_map(window)
+    matrix, offset = affine[::-1, -2::-1], affine[::-1, -1]
+    cells = np.indices(frame.size[::-1], dtype=float)
+    return np.tensordot(matrix, cells, axes=1) + offset.reshape(-1, *(1,) * frame.dims)
 
 
 def edge_line(probability: np.ndarray, side: int, level: float = 0.5) -> np.ndarray:

@@ -23,12 +23,33 @@ BONES = {"femur": (FEMUR, FEMUR_PLATE), "tibia": (TIBIA, TIBIA_PLATE)}
 
 
 @dataclass(frozen=True)
-class AnatomyView:
-    """How a film becomes a grid of gray values.
+class GridView:
+    """A grid about a joint, of a film or a volume.
 
     Attributes:
         size: cells, x first.
         extent: width of the window in tibial widths, where the pose is the standard one.
+    """
+
+    size: tuple[int, ...]
+    extent: float
+
+    @property
+    def dims(self) -> int:
+        """2 for films, 3 for volumes."""
+        return len(self.size)
+
+    def moved_window(self, window: Frame, pose: Similarity) -> Frame:
+        """The window whose index ``i`` is index ``pose.apply(i)`` of another."""
+        steps = window.steps @ (pose.scale * pose.rotation)
+        return Frame(self.size, window.to_physical(pose.translation), steps, window.spacing_source)
+
+
+@dataclass(frozen=True)
+class AnatomyView(GridView):
+    """How a film becomes a grid of gray values.
+
+    Attributes:
         start: where the middle of the first window lies in a film of one knee, as a shift from the middle of the film
             to the right and down, in widths of the film, which the window has, too.
         surroundings: standard deviation of the Gaussian that says what surrounds a cell, in widths of the window.
@@ -36,8 +57,6 @@ class AnatomyView:
         limit: largest gray value, in local deviations.
     """
 
-    size: tuple[int, int]
-    extent: float
     start: tuple[float, float] = (0.0, 0.0)
     surroundings: float = 0.055
     contrast: float = 0.15
@@ -66,11 +85,6 @@ class AnatomyView:
         scale = self.extent * width / self.size[0]
         middle = index.mean(axis=0) - scale * rotation @ ((np.asarray(self.size) - 1) / 2)
         return self.moved_window(upright, Similarity(scale, rotation, middle))
-
-    def moved_window(self, window: Frame, pose: Similarity) -> Frame:
-        """The window whose index ``i`` is index ``pose.apply(i)`` of another."""
-        steps = window.steps @ (pose.scale * pose.rotation)
-        return Frame(self.size, window.to_physical(pose.translation), steps, window.spacing_source)
 
     def gray(self, image: Image, window: Frame) -> np.ndarray:
         """Gray values ``(H, W)``, float32, each relative to its surroundings."""

@@ -34,11 +34,11 @@ class Closure:
 
 @dataclass(frozen=True)
 class Poses:
-    """Standard deviations of random poses: degrees, logarithm of the scale, and tibial widths along x and y."""
+    """Standard deviations of random poses: degrees, logarithm of the scale, and tibial widths along x, y (and z)."""
 
     rotation: float = 3.0
     scale: float = 0.08
-    shift: tuple[float, float] = (0.03, 0.05)
+    shift: tuple[float, ...] = (0.03, 0.05)
 
 
 def knee_frame(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -1,7 +1,7 @@
 """The pipeline of anatomical priors (Dalca et al., CVPR 2018): label maps first, then images, never a pair.
 
-The prior stage sees shapes of the split ``free``, the image stage films of other subjects; whoever has labels is in
-neither, so that all labelled films can be measured on.
+The prior stage sees label maps, the image stage images of other subjects; whom the figures are measured on is in
+neither. Films and volumes differ in their source alone.
 """
 
 from __future__ import annotations
@@ -15,22 +15,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ...networks.layout import LAYOUT
 from ...networks.sae import SegmentationAutoencoder
 from ...networks.vae import AnatomyDecoder, AnatomyEncoder, AnatomyVae
 from ...priors.anatomical import AnatomicalPrior, AnatomySettings
 from ...priors.anatomy_atlas import StaticAtlas, mean_atlas
 from ...priors.anatomy_folder import AnatomyFolder
 from ...priors.anatomy_statistics import Appearance
-from ...priors.anatomy_view import LABELS, AnatomyView
-from ..data.shapes import read_shapes
 from ..recipe import Recipe
 from ..trainer import Schedule, train_network
-from .labels import Closure, KneeLabels, Poses
 from .objective import ImageStage, PriorStage
 from .sae import SaeStage
-from .samples import GrayWindows, gray_windows, named_films, nameless_films
-
-SHAPE_SPLIT = "free"
+from .samples import GrayWindows, View
+from .sources import AnatomySource, source_of
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -45,8 +42,12 @@ class AnatomyModel:
     resume: bool = False
 
     @cached_property
-    def view(self) -> AnatomyView:
-        return self.recipe.built("view", AnatomyView)
+    def source(self) -> AnatomySource:
+        return source_of(self.recipe, self.data)
+
+    @property
+    def view(self) -> View:
+        return self.source.view
 
     @cached_property
     def settings(self) -> AnatomySettings:
@@ -54,31 +55,12 @@ class AnatomyModel:
         return self.recipe.built("inference", AnatomySettings, view=self.view, appearance=appearance)
 
     @cached_property
-    def closure(self) -> Closure:
-        return self.recipe.built("closure", Closure)
-
-    @cached_property
-    def labels(self) -> KneeLabels:
-        """Label maps of shapes whose subjects have no labelled film."""
-        table = read_shapes(self.data / self.recipe["data"]["shapes"], excluded_splits=("train", "val"))
-        rows = [row for row, split in enumerate(table.splits) if split == SHAPE_SPLIT]
-        poses = self.recipe.built("poses", Poses)
-        return KneeLabels(table.shapes[rows], self.view.size, self.view.extent, self.closure, poses)
-
-    @cached_property
     def windows(self) -> GrayWindows:
-        """Windows of the unlabelled films."""
-        return GrayWindows.kept(self.out / "films" / "windows.safetensors", self.make_windows)
-
-    def make_windows(self) -> GrayWindows:
-        wanted = self.recipe["data"]
-        films = named_films(self.data, self.data / wanted["shapes"])
-        films += nameless_films(self.data / wanted["unlabelled"], wanted["side_model"])
-        poses = self.recipe.built("poses", Poses)
-        return gray_windows(films, self.view, poses, wanted["views"], self.recipe.seed)
+        """Windows of the unlabelled images."""
+        return GrayWindows.kept(self.out / self.source.images / "windows.safetensors", self.source.windows)
 
     def parts(self) -> tuple[GrayWindows, Tensor]:
-        """Films to learn from, and the first windows of those by whose loss the epoch is chosen."""
+        """Images to learn from, and the first windows of those by whose loss the epoch is chosen."""
         kept_out = self.recipe["data"]["kept_out"]
         generator = torch.Generator().manual_seed(self.recipe.seed)
         order = torch.randperm(len(self.windows.bytes), generator=generator).tolist()
@@ -98,10 +80,11 @@ class AnatomyModel:
 
     def train_prior(self) -> None:
         """The auto-encoder on label maps."""
+        count = len(self.source.label_names)
         torch.manual_seed(self.recipe.seed)
-        network = quick(AnatomyVae(len(LABELS), len(LABELS), **self.shape()))
+        network = quick(AnatomyVae(count, count, **self.shape()))
         schedule = self.recipe.built("prior", Schedule)
-        objective = PriorStage(self.labels, len(LABELS), schedule.batch)
+        objective = PriorStage(self.source.labels, count, schedule.batch)
         train_network(network, objective, schedule, self.out / "prior", self.recipe.seed, self.resume)
 
     def train_encoder(self) -> None:
@@ -130,7 +113,7 @@ class AnatomyModel:
 
     def decoder(self) -> AnatomyDecoder:
         """The decoder of the prior stage."""
-        network, start = AnatomyDecoder(len(LABELS), **self.shape()), "decoder."
+        network, start = AnatomyDecoder(len(self.source.label_names), **self.shape()), "decoder."
         tensors = load_file(self.out / "prior" / "weights.safetensors")
         network.load_state_dict({key.removeprefix(start): v for key, v in tensors.items() if key.startswith(start)})
         return network
@@ -144,8 +127,8 @@ class AnatomyModel:
     def atlas(self) -> StaticAtlas:
         """The mean of many label maps in random poses."""
         generator = torch.Generator().manual_seed(self.recipe.seed)
-        maps = self.labels.draw(self.recipe["data"]["atlas_maps"], generator)
-        return StaticAtlas(mean_atlas(maps, len(LABELS)), self.view, self.settings.appearance)
+        maps = self.source.labels.draw(self.recipe["data"]["atlas_maps"], generator)
+        return StaticAtlas(mean_atlas(maps, len(self.source.label_names)), self.view, self.settings.appearance)
 
     def sae(self) -> SegmentationAutoencoder | None:
         """The trained SAE, where the recipe has one."""
@@ -158,9 +141,11 @@ class AnatomyModel:
     def trained(self) -> AnatomyFolder:
         """All that was trained, as a published folder holds it."""
         prior = AnatomicalPrior(self.encoder(), self.decoder(), self.settings)
-        return AnatomyFolder(prior, self.atlas(), self.sae(), vars(self.closure), self.recipe["data"]["terms"])
+        about = (self.source.closure, self.recipe["data"]["terms"], self.source.label_names)
+        return AnatomyFolder(prior, self.atlas(), self.sae(), *about)
 
 
 def quick(network: Network) -> Network:
     """The network with its weights in the order that the CPU convolves fastest in, half as fast again."""
-    return network.to(memory_format=torch.channels_last)
+    dims = next(weights.dim() for weights in network.parameters() if weights.dim() > 2) - 2
+    return network.to(memory_format=LAYOUT[dims])

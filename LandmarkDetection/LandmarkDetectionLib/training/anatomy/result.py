@@ -11,9 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ...priors.anatomy_folder import ATLAS, DECODER, DESCRIPTION, ENCODER, SAE, load_anatomy
-from ...priors.anatomy_view import LABELS
 from ..kneel.result import sha256, write_json
-from .figures import measure
 from .model import AnatomyModel
 
 
@@ -32,8 +30,8 @@ def write_result(model: AnatomyModel, folder: Path) -> Path:
     content = {
         "name": model.recipe.name,
         "terms": trained.terms,
-        "label_names": list(LABELS),
-        "network": model.shape() | {"labels": len(LABELS)},
+        "label_names": list(trained.label_names),
+        "network": model.shape() | {"labels": len(trained.label_names)},
         "view": asdict(settings.view),
         "appearance": asdict(settings.appearance),
         "inference": inference,
@@ -47,11 +45,9 @@ def write_result(model: AnatomyModel, folder: Path) -> Path:
 
 
 def figures(model: AnatomyModel, folder: Path) -> dict:
-    """Every method on the labelled films of each split that the recipe names, and what was learnt from."""
-    loaded = load_anatomy(folder)
-    measured = {split: measure(loaded, model.data, split) for split in model.recipe["data"]["measured"]}
-    learnt = {"shapes": len(model.labels.shapes), "films": len(model.windows.names)}
-    return {"learnt_from": learnt, "unit": "224ths of the film's width", **finite(measured)}
+    """Every method on the labelled images of each split that the recipe names, and what was learnt from."""
+    learnt = model.source.learnt() | {model.source.images: len(model.windows.names)}
+    return {"learnt_from": learnt, "unit": model.source.unit, **finite(model.source.figures(load_anatomy(folder)))}
 
 
 def finite(values: dict) -> dict:

@@ -1,4 +1,4 @@
-"""Unlabelled films for the image encoder: which ones, of which side, and their windows as bytes."""
+"""Unlabelled images for the image encoder: which films, of which side, and windows of films or volumes as bytes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,40 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ...errors import LandmarkDetectionError
+from ...geometry import Frame
 from ...images import Image, read_image
 from ...inference.bundle import find_bundle
 from ...inference.networks import Ensemble
 from ...inference.region import SIDES, RegionStage
 from ...preprocessing.crop import whole_film
-from ...priors.anatomy_view import AnatomyView
+from ...priors.anatomy_view import AnatomyView, GridView
+from ...priors.anatomy_volume_view import VolumeView
 from ...priors.procrustes import Similarity
 from ..data.films import MIRRORED_SIDE, read_labels, side_of, subject_of
 from ..data.shapes import read_shapes
 from .labels import Poses
 
 STEPS = 255
+
+View = AnatomyView | VolumeView
+
+
+class UnlabelledImage(Protocol):
+    """An image by its file that can be put into a window."""
+
+    path: Path
+
+    def first_window(self, view: View, frame: Frame) -> Frame: ...
 
 
 @dataclass(frozen=True)
@@ -36,27 +50,31 @@ class UnlabelledFilm:
     path: Path
     mirrored: bool
 
+    def first_window(self, view: AnatomyView, frame: Frame) -> Frame:
+        """The window that needs no landmarks."""
+        return view.first_window(frame, self.mirrored)
+
 
 @dataclass(frozen=True, eq=False)
 class GrayWindows:
-    """Windows ``(N, V, H, W)`` of N films as bytes, V views each; byte 0 is ``-limit``, byte 255 ``limit``."""
+    """Windows ``(N, V, [D,] H, W)`` of N images as bytes, V views each; byte 0 is ``-limit``, byte 255 ``limit``."""
 
     bytes: Tensor
     names: tuple[str, ...]
     limit: float
 
     def gray(self, windows: Tensor) -> Tensor:
-        """Bytes ``(B, H, W)`` as gray values ``(B, 1, H, W)``."""
+        """Bytes ``(B, [D,] H, W)`` as gray values ``(B, 1, [D,] H, W)``."""
         return windows[:, None].float() * (2 * self.limit / STEPS) - self.limit
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Gray values of random films in random views."""
-        films = torch.randint(len(self.bytes), (count,), generator=generator)
+        """Gray values of random images in random views."""
+        rows = torch.randint(len(self.bytes), (count,), generator=generator)
         views = torch.randint(self.bytes.shape[1], (count,), generator=generator)
-        return self.gray(self.bytes[films, views])
+        return self.gray(self.bytes[rows, views])
 
     def select(self, rows: Sequence[int]) -> GrayWindows:
-        """Some of the films."""
+        """Some of the images."""
         return GrayWindows(self.bytes[list(rows)], tuple(self.names[row] for row in rows), self.limit)
 
     @classmethod
@@ -106,33 +124,39 @@ def side_seen(image: Image, region: RegionStage) -> str:
     return max(region.look(image, windows, lambda: False).values(), key=lambda found: found.presence).side
 
 
-def gray_windows(
-    films: Iterable[UnlabelledFilm], view: AnatomyView, poses: Poses, views: int, seed: int
-) -> GrayWindows:
-    """Windows of films: the first window, and the same moved, turned and scaled at random.
+def gray_windows(images: Iterable[UnlabelledImage], view: View, poses: Poses, views: int, seed: int) -> GrayWindows:
+    """Windows of images: the first window, and the same moved, turned and scaled at random.
 
     Raises:
-        LandmarkDetectionError: there are no films.
+        LandmarkDetectionError: there are no images.
     """
     generator = np.random.default_rng(seed)
     windows, names = [], []
-    for film in films:
-        image = read_image(film.path)
-        first = view.first_window(image.frame, film.mirrored)
+    for unlabelled in images:
+        image = read_image(unlabelled.path)
+        first = unlabelled.first_window(view, image.frame)
         frames = [first] + [view.moved_window(first, random_pose(view, poses, generator)) for _ in range(views - 1)]
         grays = np.stack([view.gray(image, frame) for frame in frames])
         windows.append(np.round((grays + view.limit) * (STEPS / (2 * view.limit))).astype(np.uint8))
-        names.append(film.path.name)
+        names.append(unlabelled.path.name)
     if not windows:
-        raise LandmarkDetectionError("There are no unlabelled films to learn from; check the recipe's section [data].")
+        raise LandmarkDetectionError("There are no unlabelled images to learn from; check the recipe's section [data].")
     return GrayWindows(torch.from_numpy(np.stack(windows)), tuple(names), view.limit)
 
 
-def random_pose(view: AnatomyView, poses: Poses, generator: np.random.Generator) -> Similarity:
+def random_pose(view: GridView, poses: Poses, generator: np.random.Generator) -> Similarity:
     """A small random movement of a window about its middle."""
-    scale, angle, *shift = generator.standard_normal(4)
-    scale, angle = float(np.exp(poses.scale * scale)), np.radians(poses.rotation * angle)
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    angles = view.dims * (view.dims - 1) // 2
+    values = generator.standard_normal(1 + angles + view.dims)
+    scale, rotation = float(np.exp(poses.scale * values[0])), turn(np.radians(poses.rotation * values[1 : 1 + angles]))
     middle = (np.asarray(view.size) - 1) / 2
-    moved = middle + np.asarray(shift) * poses.shift * (view.size[0] / view.extent)
+    moved = middle + values[1 + angles :] * poses.shift * (view.size[0] / view.extent)
     return Similarity(scale, rotation, moved - scale * rotation @ middle)
+
+
+def turn(angles: np.ndarray) -> np.ndarray:
+    """The rotation by one angle in the plane, or by a rotation vector in space, in radians."""
+    if len(angles) == 3:
+        return Rotation.from_rotvec(angles).as_matrix()
+    cosine, sine = np.cos(angles[0]), np.sin(angles[0])
+    return np.array([[cosine, -sine], [sine, cosine]])

@@ -16,7 +16,7 @@ FOLDS = 5
 SEED = 42
 
 
-def kept_out_figures(evidence: Evidence, reach: float = np.inf) -> dict:
+def kept_out_figures(evidence: Evidence, reach: float = np.inf, wrong: float = ERRONEOUS) -> dict:
     """Figures of the films of each fold under the calibration that the other folds give.
 
     Areas and errors are in pixels of the film; of volumes, volumes and errors are in mm.
@@ -24,13 +24,13 @@ def kept_out_figures(evidence: Evidence, reach: float = np.inf) -> dict:
     folds = subject_folds(evidence.groups, min(FOLDS, len(set(evidence.groups))), SEED)
     parts = []
     for fold in np.unique(folds):
-        values = fit(evidence.select(np.flatnonzero(folds != fold)), reach)
-        parts.append(judged(evidence.select(np.flatnonzero(folds == fold)), values))
+        values = fit(evidence.select(np.flatnonzero(folds != fold)), reach, wrong)
+        parts.append(judged(evidence.select(np.flatnonzero(folds == fold)), values, wrong))
     judgements = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     return {**evidence.figures(), **summarised(judgements, evidence.dims)}
 
 
-def judged(evidence: Evidence, values: dict) -> dict[str, np.ndarray]:
+def judged(evidence: Evidence, values: dict, wrong: float = ERRONEOUS) -> dict[str, np.ndarray]:
     """Every landmark (m, n) of films under a calibration that was made without them."""
     known = np.isfinite(evidence.errors)
     temperature = torch.tensor(values["temperature"], dtype=torch.float32)
@@ -57,7 +57,7 @@ def judged(evidence: Evidence, values: dict) -> dict[str, np.ndarray]:
     return {
         "known": known,
         "error": evidence.errors * evidence.size[:, None],
-        "wrong": evidence.errors > ERRONEOUS,
+        "wrong": evidence.errors > wrong,
         "expected": cell * np.hypot(np.asarray(values["error_scale"]) * radius, strange),
         "inside": masses <= certainty.masses,
         "together": masses <= certainty.joint_masses,

@@ -178,7 +178,7 @@ class Evidence:
         }
 
 
-def fit(evidence: Evidence, reach: float = np.inf) -> dict:
+def fit(evidence: Evidence, reach: float = np.inf, wrong: float = ERRONEOUS) -> dict:
     """The values of a `Calibration` that films with a known truth decide, in its fields.
 
     Args:
@@ -207,7 +207,7 @@ def fit(evidence: Evidence, reach: float = np.inf) -> dict:
         "error_scale": tuple(said.error_scale.tolist()),
         "shape_scale": tuple(said.shape_scale.tolist()),
         "covariance_scale": tuple((landmark_quantiles(distances, LEVEL) / chi2.ppf(LEVEL, evidence.dims)).tolist()),
-        "review_threshold": threshold_at(expected[known], errors[known] > ERRONEOUS, SENSITIVITY),
+        "review_threshold": threshold_at(expected[known], errors[known] > wrong, SENSITIVITY),
         "refusal_threshold": REFUSAL_MARGIN * float(np.nanmax(np.nanmean(expected[known.any(axis=1)], axis=1))),
         "certainty": Certainty(LEVEL, masses, together, quantiles_of_ratio(expected, errors)),
     }

@@ -18,10 +18,13 @@ from ..data.films import read_groups, read_labels
 from .corrected_regions import correction_scales
 from .evidence import Progress, detections, evidence, uncalibrated
 from .figures import kept_out_figures
-from .fitting import LEVEL, Evidence, fit
+from .fitting import ERRONEOUS, LEVEL, Evidence, fit
 
 COLUMNS = ("column", "volume_column")
 """Kinds of models whose landmarks may lie on the wrong level."""
+
+ERRONEOUS_IN_VOLUMES = 0.03
+"""Share of the size of a whole column (about 5 mm) beyond which a landmark of a volume counts as wrong."""
 
 OTHER_LEVEL = 0.1
 """In a column, a landmark farther off than this share of the centroid size belongs to another level."""
@@ -64,10 +67,11 @@ def calibrated(
     kind = parts[0].bundle.kind
     truths, groups = truths_of(data, kind), read_groups(data)
     reach = OTHER_LEVEL if kind in COLUMNS else np.inf
+    wrong = ERRONEOUS_IN_VOLUMES if kind == "volume_column" else ERRONEOUS
     found = joined({part: uncalibrated(part.bundle) for part in parts}, data, progress)
     seen = evidence(found, truths, groups, own_spread=kind == "column")
     presence = parts[0].bundle.calibration.presence_threshold
-    first = Calibration(presence_threshold=presence, **fit(seen, reach))
+    first = Calibration(presence_threshold=presence, **fit(seen, reach, wrong))
     errors = parts[0].bundle.errors
     if errors is not None and learnt_from is not None:
         errors = seen.of(learnt_from).error_model(reach)
@@ -75,7 +79,7 @@ def calibrated(
     scales = correction_scales(again, truths, LEVEL, reach)
     calibration = replace(first, certainty=replace(first.certainty, correction_scales=scales))
     refused = sum(len(part.names) for part in parts) - len(seen)
-    return Calibrated(calibration, errors, seen, kept_out_figures(seen, reach), refused)
+    return Calibrated(calibration, errors, seen, kept_out_figures(seen, reach, wrong), refused)
 
 
 def joined(bundles: Mapping[Part, Bundle], data: Path, progress: Progress) -> Iterator[tuple[str, Detection]]:

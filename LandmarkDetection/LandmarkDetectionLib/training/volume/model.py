@@ -22,7 +22,6 @@ from ...preprocessing.volume_window import WindowPlan
 from ...priors import ShapePrior
 from ..recipe import Recipe
 from ..trainer import Objective, Schedule, train_network
-from .joint_finding import JointFinding
 from .point_finding import PointFinding
 from .scans import Scans, read_scans
 from .vertebra_finding import VertebraFinding
@@ -160,15 +159,16 @@ class KneeVolumes(VolumeModel):
         """Side of the body that the networks see mirrored."""
         return self.recipe["bundle"]["mirrored_side"]
 
-    def finding(self, schedule: Schedule, stride: int) -> JointFinding:
-        return JointFinding(
-            self.scans("finding"), self.kept_out("finding"), self.others, self.mirrored, self.geometry("finding"),
-            schedule.batch, stride,
-        )  # fmt: skip
+    def finding(self, schedule: Schedule, stride: int) -> PointFinding:
+        return self.placing("finding", schedule, stride, hinted=False)
 
     def points(self, schedule: Schedule, stride: int) -> PointFinding:
+        return self.placing("points", schedule, stride, hinted=True)
+
+    def placing(self, stage: str, schedule: Schedule, stride: int, hinted: bool) -> PointFinding:
+        """All landmarks in a window about them, as a knee of one side shows them."""
         rows = torch.arange(len(self.schema.landmarks))[None]
         return PointFinding(
-            self.scans("points"), self.kept_out("points"), rows, self.geometry("points"), schedule.batch, stride,
-            about_mean=True, mirrored=self.mirrored,
+            self.scans(stage), self.kept_out(stage), rows, self.geometry(stage), schedule.batch, stride,
+            about_mean=True, mirrored=self.mirrored, hinted=hinted,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the second network in volumes learns: the points of one vertebra or one knee, given hints."""
+"""What networks learn that place the points of one vertebra or one knee in a window, with hints if they take any."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HINT_DEVIATION = 1.2
 
 @dataclass
 class PointFinding:
-    """Spatial cross-entropy of the points of one anatomy in windows about it, half of them with hints.
+    """Spatial cross-entropy of the points of one anatomy in windows about it; with ``hinted``, half of them with hints.
 
     ``rows`` (G, P): the landmarks of each anatomy that a scan may show, the place of its first one, or with ``about``
     the mean of all, being where a stage before finds it. Scans of the ``mirrored`` side are mirrored. The validation
@@ -37,14 +37,19 @@ class PointFinding:
     about_mean: bool = False
     mirrored: str = ""
     any_side: bool = False
+    hinted: bool = True
 
     def loss(self, network: nn.Module, generator: torch.Generator) -> Tensor:
         with torch.autocast("cpu", enabled=False):
             inputs, cells = self.draw(self.scans, generator)
             inputs = vary_appearance(inputs, generator)
-            size = tuple(n // self.stride for n in self.geometry.size)
-            hints = hint_maps(random_hints(cells, generator), size, HINT_DEVIATION)
-        return spatial_cross_entropy(network(inputs, hints.contiguous(memory_format=LAYOUT[3])).float(), cells, 3)
+            told = (self.hints(cells, generator),) if self.hinted else ()
+        return spatial_cross_entropy(network(inputs, *told).float(), cells, 3)
+
+    def hints(self, cells: Tensor, generator: torch.Generator) -> Tensor:
+        """Maps of some of the points (B, P, 3) in cells."""
+        size = tuple(n // self.stride for n in self.geometry.size)
+        return hint_maps(random_hints(cells, generator), size, HINT_DEVIATION).contiguous(memory_format=LAYOUT[3])
 
     def draw(self, scans: Scans, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Windows, and the points (B, P, 3) in cells."""
