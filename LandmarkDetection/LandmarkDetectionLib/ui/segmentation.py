@@ -8,7 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ..errors import LandmarkDetectionError
-from ..mrml.segmentation import segment_bones
+from ..mrml.dependencies import ensure_dependencies
 
 
 class BonesButton:
@@ -32,6 +32,10 @@ class BonesButton:
         """Draw the bones about the landmarks as they are now."""
         parameters = self._parameters()
         try:
+            ensure_dependencies()
+            # Deferred: Slicer installs PyTorch on first use only, and the panel opens before that.
+            from ..mrml.segmentation import segment_bones
+
             node, found = segment_bones(parameters.landmarks if parameters is not None else None)
         except LandmarkDetectionError as error:
             self._say(str(error))
