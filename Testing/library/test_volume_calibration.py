@@ -104,6 +104,15 @@ def test_a_truth_beyond_its_heatmap_is_in_no_region(knees):
     assert known.any() and (needed[0, known] == 1).all() and np.nanmean(needed[1:] == 1) < 0.05
 
 
+def test_landmarks_on_another_level_can_be_left_out(knees):
+    reach = float(np.nanmedian(knees.errors))
+    near = knees.within(reach)
+    kept = np.isfinite(near.errors)
+    assert np.array_equal(kept, knees.errors < reach)
+    assert 0 < kept.sum() < np.isfinite(knees.errors).sum()
+    assert np.array_equal(near.errors[kept], knees.errors[kept])
+
+
 def test_columns_are_calibrated_from_what_each_volume_shows():
     """Of 154 landmarks a volume shows some dozens; those that hardly any volume shows are taken as all together are."""
     seen = evidence_of("spine", range(14), error=2.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -78,6 +78,11 @@ class Evidence:
     def of(self, groups: Collection[str]) -> Evidence:
         """The films of some subjects or studies."""
         return self.select([row for row, group in enumerate(self.groups) if group in groups])
+
+    def within(self, reach: float) -> Evidence:
+        """The same, without the landmarks that lie ``reach`` centroid sizes or more from their truth."""
+        far = torch.from_numpy(self.errors >= reach)
+        return replace(self, truth=torch.where(far[..., None], torch.nan, self.truth))
 
     def joined(self, other: Evidence) -> Evidence:
         """The films of both."""

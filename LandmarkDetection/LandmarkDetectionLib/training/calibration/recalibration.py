@@ -70,6 +70,10 @@ def calibrated(
     wrong = ERRONEOUS_IN_VOLUMES if kind == "volume_column" else ERRONEOUS
     found = joined({part: uncalibrated(part.bundle) for part in parts}, data, progress)
     seen = evidence(found, truths, groups, own_spread=kind == "column")
+    elsewhere = float(np.nanmean(np.where(np.isfinite(seen.errors), seen.errors >= reach, np.nan)))
+    if kind == "volume_column":
+        # No window reaches to the next level: the doubt of the level is the chain's, and is added to what this fits.
+        seen = seen.within(reach)
     presence = parts[0].bundle.calibration.presence_threshold
     first = Calibration(presence_threshold=presence, **fit(seen, reach, wrong))
     errors = parts[0].bundle.errors
@@ -79,7 +83,8 @@ def calibrated(
     scales = correction_scales(again, truths, LEVEL, reach)
     calibration = replace(first, certainty=replace(first.certainty, correction_scales=scales))
     refused = sum(len(part.names) for part in parts) - len(seen)
-    return Calibrated(calibration, errors, seen, kept_out_figures(seen, reach, wrong), refused)
+    figures = kept_out_figures(seen, reach, wrong) | ({"on_another_level": elsewhere} if kind in COLUMNS else {})
+    return Calibrated(calibration, errors, seen, figures, refused)
 
 
 def joined(bundles: Mapping[Part, Bundle], data: Path, progress: Progress) -> Iterator[tuple[str, Detection]]:
@@ -95,7 +100,10 @@ def truths_of(data: Path, kind: str) -> dict[str, np.ndarray]:
 
 
 def calibrate(
-    folder: Path, data: Path, progress: Progress = lambda done, total, name: None, split: str | None = None
+    folder: Path,
+    data: Path,
+    progress: Progress = lambda done, total, name: None,
+    split: str | None = None,
 ) -> Calibrated:
     """Calibrate a bundle in place on labelled films, which should not be those it learnt from.
 

@@ -11,17 +11,21 @@ from ..calibration.recalibration import Part, calibrated
 from ..data.films import read_labels
 from .model import VolumeModel
 from .presence import presence_figures
+from .scans import read_column
 
 WEIGHTS = {"finding": ["finding.safetensors"], "points": ["points.safetensors"]}
 
 
 def export(model: VolumeModel, folder: Path) -> Path:
     """Write the bundle of a trained model; no network has seen the volumes that it is calibrated on."""
-    split = model.recipe["calibration"]["split"]
-    names = [name for name, own in read_labels(model.data)[1].items() if own == split]
+    about = model.recipe["calibration"]
+    modalities = read_column(model.data, "modality")
+    names = [name for name, own in read_labels(model.data)[1].items() if own == about["split"]]
     bundle = uncalibrated_bundle(model, folder, names)
+    names = [name for name in names if modalities[name] in about["modalities"]]
     result = calibrated([Part(bundle, names)], model.data)
-    finish_bundle(folder, result, f"{len(names)} volumes of the split {split}", WEIGHTS)
+    which = f"{len(names)} volumes ({', '.join(about['modalities'])}) of the split {about['split']}"
+    finish_bundle(folder, result, which, WEIGHTS)
     return folder
 
 

@@ -1,4 +1,8 @@
-"""From which presence on a volume counts as one of the anatomy: midway between volumes of it and of others."""
+"""From which presence on a volume counts as one of the anatomy: where other anatomy ends.
+
+A threshold midway between phantoms of the anatomy and of others would refuse people: scans of people are less like the
+phantoms that a network has learnt from than other phantoms are.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +34,11 @@ def presence_figures(
 
     right = presence(data, names)
     wrong = presence(others, [name for name, own in read_labels(others)[1].items() if own == split])
-    threshold = float((np.quantile(right, 0.005) + np.quantile(wrong, 0.995)) / 2)
+    threshold = float(np.quantile(wrong, 0.995))
     return threshold, {
         "volumes": len(right),
         "volumes_refused": float((right < threshold).mean()),
+        "least_presence": float(right.min()),
         "other_anatomy_volumes": len(wrong),
         "other_anatomy_accepted": float((wrong >= threshold).mean()),
     }

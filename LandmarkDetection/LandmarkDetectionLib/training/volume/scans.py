@@ -94,7 +94,7 @@ def read_scans(data: Path, split: str, spacing: float, plan: WindowPlan) -> Scan
     """The volumes of one split of a data set on even voxels of ``spacing`` mm; ``plan`` tells the scale of CT."""
     points, splits = read_labels(data)
     names = [name for name, own in splits.items() if own == split]
-    groups, sides = read_groups(data), read_sides(data)
+    groups, sides = read_groups(data), read_column(data, "side")
     scans = []
     for name in names:
         image = read_image(data / "images" / name)
@@ -103,10 +103,10 @@ def read_scans(data: Path, split: str, spacing: float, plan: WindowPlan) -> Scan
     return Scans(tuple(scans), spacing)
 
 
-def read_sides(data: Path) -> dict[str, str]:
-    """Side of the body of every image, "" where the table does not tell."""
+def read_column(data: Path, column: str) -> dict[str, str]:
+    """What the table says of every image in one column, "" where it does not tell."""
     with (data / "landmarks.csv").open(newline="", encoding="utf-8") as file:
-        return {row["image"]: row.get("side", "") for row in csv.DictReader(file)}
+        return {row["image"]: row.get(column, "") for row in csv.DictReader(file)}
 
 
 def placed(image: Image, points: np.ndarray, spacing: float) -> tuple[Tensor, Tensor]:
