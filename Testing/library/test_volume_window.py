@@ -29,8 +29,8 @@ def corners(frame: Frame) -> np.ndarray:
     return np.array(sorted(places.round(6).tolist()))
 
 
-@pytest.mark.parametrize("order", permutations(range(3)))
-@pytest.mark.parametrize("signs", product((1, -1), repeat=3))
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)))
 def test_body_frame_turns_every_axis_order_to_the_body(order, signs):
     steps = (SLANT * [0.7, 0.9, 3.0])[:, list(order)] * signs
     stored = Frame((5, 7, 4), [10.0, -20.0, 30.0], steps, "calibrated")

@@ -19,7 +19,7 @@ from ...priors.anatomy_segmentation import places
 from ...priors.anatomy_view import OUTSIDE
 from ...priors.anatomy_volume_view import VolumeView
 from ..data.films import MIRRORED_SIDE, read_labels
-from ..volume.scans import read_sides
+from ..volume.scans import read_column
 from .labels import Poses
 from .samples import random_pose
 
@@ -51,7 +51,7 @@ def located_volumes(data: Path, split: str) -> list[LocatedVolume]:
     """
     ids = json.loads((data / "dataset.json").read_text(encoding="utf-8"))["landmarks"]
     points, splits = read_labels(data)
-    sides = read_sides(data)
+    sides = read_column(data, "side")
     found = [
         LocatedVolume(data / "images" / name, dict(zip(ids, points[name], strict=True)), sides[name] == MIRRORED_SIDE)
         for name in sorted(points)
