@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...heatmaps import index_to_cell
+from ...inference.column import HINT_DEVIATION
 from ...networks.hints import hint_maps
 from ...networks.vertebra_maps import VertebraMaps
 from ...preprocessing.oriented import pixel_grid, sample_at
@@ -15,9 +16,6 @@ from ..data.appearance import normalise_batch, vary_appearance
 from ..data.films import Films
 from .crops import ColumnGeometry, training_columns
 from .vertebra_loss import vertebra_loss
-
-HINT_DEVIATION = 1.5
-"""Standard deviation of a hint's bump, in cells of the heatmaps."""
 
 HINT_SHARE = 0.5
 """Share of training films with hints; of these half have one, a quarter two, and so on."""

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ...heatmaps import index_to_cell, spatial_cross_entropy
+from ...inference.volume_points import HINT_DEVIATION
 from ...networks.hints import hint_maps
 from ...networks.layout import LAYOUT
 from ..column.likelihood import random_hints
 from .appearance import vary_appearance
 from .scans import Scan, Scans
 from .windows import WindowGeometry, as_input, in_window, window
-
-HINT_DEVIATION = 1.2
-"""Standard deviation of a hint's bump, in cells of the heatmaps, in training and in use."""
 
 
 @dataclass
