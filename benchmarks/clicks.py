@@ -31,8 +31,8 @@ from LandmarkDetectionLib.images import read_image
 from LandmarkDetectionLib.inference.bundle import Bundle, find_bundle
 from LandmarkDetectionLib.inference.detection import Detection
 from LandmarkDetectionLib.inference.detector import Detector
-from LandmarkDetectionLib.inference.ikem import IkemAnnotator
-from LandmarkDetectionLib.inference.ikem_folder import load_ikem
+from LandmarkDetectionLib.inference.published.ikem import IkemAnnotator
+from LandmarkDetectionLib.inference.published.ikem_folder import load_ikem
 from LandmarkDetectionLib.landmarks import load_schema
 from rich.console import Console
 from rich.progress import Progress

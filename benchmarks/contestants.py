@@ -57,8 +57,8 @@ class Kneel:
 
     def __init__(self) -> None:
         import torch
-        from LandmarkDetectionLib.inference.fold_ensemble import FoldEnsemble, FoldModel
-        from LandmarkDetectionLib.inference.kneel import TwoStageKneel
+        from LandmarkDetectionLib.inference.published.fold_ensemble import FoldEnsemble, FoldModel
+        from LandmarkDetectionLib.inference.published.kneel import TwoStageKneel
         from LandmarkDetectionLib.networks.hourglass import Hourglass
 
         torch.manual_seed(42)

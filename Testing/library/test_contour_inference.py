@@ -9,9 +9,9 @@ from LandmarkDetectionLib.errors import ImageError
 from LandmarkDetectionLib.geometry import Frame
 from LandmarkDetectionLib.heatmaps import mode
 from LandmarkDetectionLib.images import Image
-from LandmarkDetectionLib.inference.contour import ContourDetector, TrainedContour, cell_covariance
-from LandmarkDetectionLib.inference.contour_view import ContourPlan, gray_view, network_frame
 from LandmarkDetectionLib.inference.networks import build_network
+from LandmarkDetectionLib.inference.published.contour import ContourDetector, TrainedContour, cell_covariance
+from LandmarkDetectionLib.inference.published.contour_view import ContourPlan, gray_view, network_frame
 from LandmarkDetectionLib.inference.session import Session
 from LandmarkDetectionLib.landmarks import Landmark, LandmarkSchema
 from LandmarkDetectionLib.priors import ShapePrior

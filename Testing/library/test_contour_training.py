@@ -15,9 +15,9 @@ from LandmarkDetectionLib.cli import app
 from LandmarkDetectionLib.errors import BundleError, LandmarkDetectionError
 from LandmarkDetectionLib.heatmaps import mode
 from LandmarkDetectionLib.images import read_image
-from LandmarkDetectionLib.inference.contour import ContourDetector
-from LandmarkDetectionLib.inference.contour_folder import load_contour
 from LandmarkDetectionLib.inference.networks import build_network
+from LandmarkDetectionLib.inference.published.contour import ContourDetector
+from LandmarkDetectionLib.inference.published.contour_folder import load_contour
 from LandmarkDetectionLib.training.contour import calibration as contour_calibration
 from LandmarkDetectionLib.training.contour.model import ContourModel
 from LandmarkDetectionLib.training.contour.objective import NOWHERE, one_hot_cross_entropy, target_cells

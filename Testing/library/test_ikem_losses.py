@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from LandmarkDetectionLib.inference.ikem_decoding import highest_cell, map_expectation, patch_soft_argmax
+from LandmarkDetectionLib.inference.published.ikem_decoding import highest_cell, map_expectation, patch_soft_argmax
 from LandmarkDetectionLib.networks.hints import hint_maps
 from LandmarkDetectionLib.training.ikem.augmentation import IkemAugmentation
 from LandmarkDetectionLib.training.ikem.losses import IkemLoss, Morphology, heatmap_loss, shares_of_height

@@ -11,9 +11,9 @@ import pytest
 import torch
 from LandmarkDetectionLib.errors import BundleError, ImageError, LandmarkDetectionError
 from LandmarkDetectionLib.images import Image, read_image
-from LandmarkDetectionLib.inference.ikem import IkemAnnotator
-from LandmarkDetectionLib.inference.ikem_folder import build_interactive, load_ikem
-from LandmarkDetectionLib.inference.ikem_view import IkemPlan, gray_view, network_frame
+from LandmarkDetectionLib.inference.published.ikem import IkemAnnotator
+from LandmarkDetectionLib.inference.published.ikem_folder import build_interactive, load_ikem
+from LandmarkDetectionLib.inference.published.ikem_view import IkemPlan, gray_view, network_frame
 from LandmarkDetectionLib.landmarks import load_schema
 from LandmarkDetectionLib.training.ikem.model import IkemModel
 from LandmarkDetectionLib.training.recipe import find_recipe, load_recipe

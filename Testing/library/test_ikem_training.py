@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 from LandmarkDetectionLib.errors import LandmarkDetectionError
-from LandmarkDetectionLib.inference.ikem_decoding import interaction_maps
-from LandmarkDetectionLib.inference.ikem_view import IkemPlan
+from LandmarkDetectionLib.inference.published.ikem_decoding import interaction_maps
+from LandmarkDetectionLib.inference.published.ikem_view import IkemPlan
 from LandmarkDetectionLib.networks.hint_unet import HintUNet
 from LandmarkDetectionLib.networks.hints import hint_maps
 from LandmarkDetectionLib.training.ikem.augmentation import IkemAugmentation

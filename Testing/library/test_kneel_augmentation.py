@@ -7,8 +7,8 @@ import math
 
 import numpy
 import pytest
-from LandmarkDetectionLib.inference.kneel import KneelPlan
 from LandmarkDetectionLib.inference.networks import build_network
+from LandmarkDetectionLib.inference.published.kneel import KneelPlan
 from LandmarkDetectionLib.training.kneel import geometry, textures
 from LandmarkDetectionLib.training.kneel.augmentation import TEXTURES, KneelAugmentation, normalised, only_inside
 from LandmarkDetectionLib.training.kneel.mixup import ALPHA

@@ -11,8 +11,8 @@ import torch
 from LandmarkDetectionLib.errors import ImageError
 from LandmarkDetectionLib.geometry import Frame
 from LandmarkDetectionLib.images import Image
-from LandmarkDetectionLib.inference.fold_ensemble import FoldEnsemble, FoldModel
-from LandmarkDetectionLib.inference.kneel import (
+from LandmarkDetectionLib.inference.published.fold_ensemble import FoldEnsemble, FoldModel
+from LandmarkDetectionLib.inference.published.kneel import (
     KneelPlan,
     TwoStageKneel,
     View,

@@ -12,8 +12,8 @@ import pytest
 import torch
 from LandmarkDetectionLib.errors import BundleError, LandmarkDetectionError
 from LandmarkDetectionLib.images import read_image
-from LandmarkDetectionLib.inference.kneel import TwoStageKneel
-from LandmarkDetectionLib.inference.kneel_folder import load_kneel
+from LandmarkDetectionLib.inference.published.kneel import TwoStageKneel
+from LandmarkDetectionLib.inference.published.kneel_folder import load_kneel
 from LandmarkDetectionLib.phantoms.dataset import write_dataset
 from LandmarkDetectionLib.training.kneel.model import KneelModel
 from LandmarkDetectionLib.training.recipe import find_recipe, load_recipe

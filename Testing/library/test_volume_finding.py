@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from LandmarkDetectionLib.geometry import Frame
-from LandmarkDetectionLib.inference import volume_finding
-from LandmarkDetectionLib.inference.volume_finding import FindingStage, slabs
-from LandmarkDetectionLib.inference.volume_vertebrae import VolumeVertebrae, distinct, downwards, find_peaks
+from LandmarkDetectionLib.inference.volume import finding
+from LandmarkDetectionLib.inference.volume.finding import FindingStage, slabs
+from LandmarkDetectionLib.inference.volume.vertebrae import VolumeVertebrae, distinct, downwards, find_peaks
 from LandmarkDetectionLib.networks.resnet_unet import ResnetUnet
 from torch import nn
 
@@ -44,7 +44,7 @@ def test_a_volume_in_slabs_gives_the_same_maps(monkeypatch):
     voxels = np.random.default_rng(0).normal(size=(160, 16, 24)).astype(np.float32)
     stage = FindingStage(Members([network], network.stride))
     whole = stage.logits(voxels, lambda: False)
-    monkeypatch.setattr(volume_finding, "_MOST", 40 * 16 * 24)
+    monkeypatch.setattr(finding, "_MOST", 40 * 16 * 24)
     assert len(slabs(voxels.shape, network.divisor)) == 4
     assert torch.allclose(stage.logits(voxels, lambda: False), whole, atol=1e-5)
 

@@ -12,8 +12,8 @@ from LandmarkDetectionLib.preprocessing.volume_window import GrayScale
 from LandmarkDetectionLib.training.volume.appearance import CHANGES, vary_appearance
 from LandmarkDetectionLib.training.volume.point_finding import PointFinding
 from LandmarkDetectionLib.training.volume.scans import Scan, Scans
-from LandmarkDetectionLib.training.volume.vertebra_finding import VertebraFinding, finding_loss
-from LandmarkDetectionLib.training.volume.windows import WindowGeometry, in_window, window
+from LandmarkDetectionLib.training.volume.vertebra_finding import VertebraFinding, finding_loss, told_extent
+from LandmarkDetectionLib.training.volume.windows import WindowGeometry, in_window, shown, window
 
 PLAIN = GrayScale(-1000.0, 1000.0, 0.0, 100.0, True)
 SHAPE = (40, 36, 32)
@@ -43,8 +43,8 @@ def test_a_dot_lies_where_its_landmark_is_said_to_be(seed, step):
     geometry = WindowGeometry((24, 28, 20), step, rotation=25.0, scale=0.2, shift=(2.0, 2.0, 2.0))
     matrix = geometry.matrix(generator, mirrored=bool(seed % 2))
     centre = geometry.moved(scan.points[0], generator)
-    limits = geometry.limits(scan, centre, generator)
-    place = in_window(scan.points, geometry.size, matrix, centre, limits)[0]
+    limits = geometry.limits(scan.extent, centre, generator)
+    place = in_window(scan.points, geometry.size, matrix, centre)[0]
     found = brightest(window(scan, geometry.size, matrix, centre, limits))
     assert np.allclose(found, place.numpy(), atol=0.12)
 
@@ -53,9 +53,8 @@ def test_a_window_ends_where_the_scan_is_cut():
     scan = dot_scan(np.array([[15.0, 17.0, 28.0], [15.0, 17.0, 14.0]]))
     limits = torch.tensor([[0.0, 0, 0], [31.0, 35, 20]])
     values = window(scan, (16, 16, 36), torch.eye(3), torch.tensor([15.0, 17, 20]), limits)
-    points = in_window(scan.points, (16, 16, 36), torch.eye(3), torch.tensor([15.0, 17, 20]), limits)
     assert torch.equal(values[0, 25], values[0, 18])
-    assert torch.isnan(points[0]).all() and torch.isfinite(points[1]).all()
+    assert shown(scan.points, limits).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("change", [change for change, _ in CHANGES], ids=lambda change: change.__name__)
@@ -108,6 +107,30 @@ def test_vertebrae_are_drawn_where_their_centers_are():
         assert len(known)
         for x, y, z in cell_to_index(known, 2).round().long().clamp(0, 31):
             assert values[0, z, y, x] > 5
+
+
+def test_a_vertebra_that_is_cut_off_counts_while_a_point_of_it_is_shown():
+    scans = Scans((dot_scan(np.array([[15.0, 17, 20], [15, 17, 26], [15, 17, 8], [15, 17, 14]])),), 1.0)
+    geometry = WindowGeometry((24, 24, 32), rotation=0.0, scale=0.0, cut=1.0)
+    objective = VertebraFinding(scans, scans, scans, ROWS, geometry, batch=1, stride=2, other_share=0.0)
+    counted = set()
+    for seed in range(80):
+        inputs, cells = objective.draw(scans, torch.Generator().manual_seed(seed))
+        bright = (inputs[0, 0].amax(dim=(1, 2)) > 5).nonzero()[:, 0] - 15.5
+        counted.add((len(bright) > 4, *torch.isfinite(cells[0, :, 0]).tolist()))
+        for level in torch.isfinite(cells[0, :, 0]).nonzero()[:, 0]:
+            apart = scans[0].points[ROWS[level], 2] - scans[0].points[ROWS, 2].mean()
+            assert len(bright) and apart.shape == (2,)
+    assert {(True, True, True), (True, True, False), (True, False, True)} <= counted
+
+
+def test_a_scan_is_shown_only_as_far_as_the_centers_are_known():
+    unknown = [torch.nan] * 3
+    points = torch.tensor([[unknown, [5, 5, 30.0], [5, 5, 28]], [[5, 5, 20], [5, 5, 23], [5, 5, 17]], [unknown] * 3])
+    extent = torch.tensor([[0.0, 0, 0], [31, 31, 33]])
+    assert told_extent(extent, points).tolist() == [[0, 0, 0], [31, 31, 27]]
+    below = torch.cat([points, torch.tensor([[unknown, [5, 6, 4.0], unknown]])])
+    assert told_extent(extent, below).tolist() == [[0, 0, 5], [31, 31, 27]]
 
 
 def test_points_are_drawn_about_one_anatomy_and_mirrored_for_one_side():

@@ -14,8 +14,8 @@ from .output import INCOMPLETE, console, error_console, load_bundle, output_fold
 
 if TYPE_CHECKING:
     from ..inference.bundle import Bundle
-    from ..inference.contour import ContourDetector, TrainedContour
     from ..inference.detector import Detector
+    from ..inference.published.contour import ContourDetector, TrainedContour
 
 
 def run_evaluate(
@@ -66,9 +66,9 @@ def load_detector(model: str, device: str) -> tuple[Bundle | TrainedContour, Det
     Raises:
         BundleError: no such model, or its files are missing or altered.
     """
-    from ..inference.contour import ContourDetector
-    from ..inference.contour_folder import is_contour_folder, load_contour
     from ..inference.detector import Detector
+    from ..inference.published.contour import ContourDetector
+    from ..inference.published.contour_folder import is_contour_folder, load_contour
 
     if is_contour_folder(Path(model)):
         trained = load_contour(Path(model))

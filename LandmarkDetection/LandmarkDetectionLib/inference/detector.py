@@ -15,8 +15,8 @@ from .exposure import with_exposure_noted
 from .joint import JointPipeline, Progress
 from .metal import with_metal_noted
 from .patches import PatchPipeline
-from .volume_column import VolumeColumnPipeline
-from .volume_joint import VolumeJointPipeline
+from .volume.column import VolumeColumnPipeline
+from .volume.joint import VolumeJointPipeline
 
 PIPELINES = {
     "joint": JointPipeline,

@@ -47,7 +47,7 @@ def train_film_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Pat
 
 
 def train_kneel_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
-    """KNEEL's two stages for each fold; the result is a folder that ``inference.kneel_folder`` reads."""
+    """KNEEL's two stages for each fold; the result is a folder that ``inference.published.kneel_folder`` reads."""
     from .kneel.model import KneelModel
     from .kneel.result import write_result
 
@@ -55,7 +55,7 @@ def train_kneel_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Pa
 
 
 def train_ikem_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
-    """An interactive network of the papers; the result is a folder that ``inference.ikem_folder`` reads."""
+    """An interactive network of the papers; the result is a folder that ``inference.published.ikem_folder`` reads."""
     from .ikem.model import IkemModel
     from .ikem.result import write_result
 
@@ -79,7 +79,7 @@ def train_patch_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Pa
 
 
 def train_contour_model(recipe: Recipe, data: Path, out: Path, resume: bool) -> Path:
-    """Contour-Hugging Heatmaps; the result is a folder that ``inference.contour_folder`` reads."""
+    """Contour-Hugging Heatmaps; the result is a folder that ``inference.published.contour_folder`` reads."""
     from .contour.model import ContourModel
     from .contour.result import write_result
 

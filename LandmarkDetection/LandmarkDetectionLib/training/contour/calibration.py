@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...errors import LandmarkDetectionError
 from ...evaluation.metrics import summary
 from ...heatmaps import expected_radial_error, mode
-from ...inference.contour_view import ContourPlan
+from ...inference.published.contour_view import ContourPlan
 from ...uncertainty.reliability import CHH_EDGES, calibration_error, heatmap_confidence
 from ...uncertainty.review import area_under_curve, grouped_correlation, roc, split_by_expected, threshold_at
 from ...uncertainty.temperature import fit_temperatures

@@ -16,9 +16,9 @@ from torch import nn
 
 from ...errors import LandmarkDetectionError
 from ...evaluation.dataset import DataSet, read_dataset
-from ...inference.contour_view import ContourPlan
 from ...inference.device import choose_device
 from ...inference.networks import build_network
+from ...inference.published.contour_view import ContourPlan
 from ...landmarks import Landmark, LandmarkSchema
 from ..recipe import Recipe
 from ..trainer import Schedule, train_network

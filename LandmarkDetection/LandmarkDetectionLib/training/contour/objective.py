@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...heatmaps import grid_size
-from ...inference.contour_view import ContourPlan
+from ...inference.published.contour_view import ContourPlan
 from .augmentation import ContourAugmentation
 from .samples import ContourFilms
 

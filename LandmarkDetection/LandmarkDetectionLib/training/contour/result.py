@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.numpy import save_file
 
 from ...errors import LandmarkDetectionError
-from ...inference.contour_folder import DESCRIPTION, SHAPES, WEIGHTS
+from ...inference.published.contour_folder import DESCRIPTION, SHAPES, WEIGHTS
 from ...priors import ShapePrior
 from ..kneel.result import sha256, write_json
 from .calibration import Calibration, calibrate
@@ -18,7 +18,7 @@ from .samples import read_contour_films
 
 
 def write_result(model: ContourModel, folder: Path) -> Path:
-    """Write the folder that `inference.contour_folder.load_contour` reads, with ``figures.json`` and the recipe.
+    """Write the folder that `inference.published.contour_folder` reads, with ``figures.json`` and the recipe.
 
     Raises:
         LandmarkDetectionError: the data set has too few films to calibrate with or to learn shapes from.

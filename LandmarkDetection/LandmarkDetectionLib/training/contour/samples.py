@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...evaluation.dataset import DataSet
 from ...images import read_image
-from ...inference.contour_view import ContourPlan, gray_view
+from ...inference.published.contour_view import ContourPlan, gray_view
 
 
 @dataclass(frozen=True)

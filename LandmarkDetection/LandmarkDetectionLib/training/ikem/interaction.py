@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...errors import LandmarkDetectionError
 from ...heatmaps import cell_to_index, index_to_cell, mode
-from ...inference.ikem_decoding import Previous, check_previous, decoder, interaction_maps
+from ...inference.published.ikem_decoding import Previous, check_previous, decoder, interaction_maps
 
 HINT_COUNTS: dict[str, tuple[float, ...]] = {
     "kim": (1 / 8, 1 / 2, *(2.0**-n for n in (2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 12))),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...inference.ikem_decoding import PATCH_RADIUS, SHARPNESS, patch_soft_argmax
+from ...inference.published.ikem_decoding import PATCH_RADIUS, SHARPNESS, patch_soft_argmax
 from ...networks.hints import hint_maps
 
 TINY = 1e-12

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ...errors import LandmarkDetectionError
 from ...inference.device import choose_device
-from ...inference.ikem_folder import build_interactive
-from ...inference.ikem_view import IkemPlan
+from ...inference.published.ikem_folder import build_interactive
+from ...inference.published.ikem_view import IkemPlan
 from ...landmarks import LandmarkSchema, load_schema
 from ..data.films import subject_folds
 from ..recipe import Recipe

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...heatmaps import index_to_cell
-from ...inference.ikem_decoding import Previous
-from ...inference.ikem_view import IkemPlan, network_input
+from ...inference.published.ikem_decoding import Previous
+from ...inference.published.ikem_view import IkemPlan, network_input
 from .augmentation import IkemAugmentation
 from .interaction import Interaction, Simulation, errors_by_clicks, interact, mean_after
 from .losses import IkemLoss

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...inference.ikem_folder import DESCRIPTION
+from ...inference.published.ikem_folder import DESCRIPTION
 from ..kneel.result import sha256, write_json
 from .model import IkemModel
 
@@ -18,7 +18,7 @@ CLICKS = 5
 
 
 def write_result(model: IkemModel, folder: Path) -> Path:
-    """Write the folder that `inference.ikem_folder.load_ikem` reads, with ``figures.json`` and the recipe."""
+    """Write the folder that `inference.published.ikem_folder.load_ikem` reads, with ``figures.json`` and the recipe."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(model.recipe.path, folder / "recipe.toml")
     names = []

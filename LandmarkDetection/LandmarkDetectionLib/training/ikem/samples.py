@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...errors import LandmarkDetectionError
 from ...images import read_image
-from ...inference.ikem_view import IkemPlan, gray_view
+from ...inference.published.ikem_view import IkemPlan, gray_view
 from ..column.films import read_studies, sorted_vertebrae
 from ..data.films import read_labels
 

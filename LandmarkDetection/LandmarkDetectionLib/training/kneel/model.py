@@ -17,9 +17,9 @@ from torch import nn
 
 from ...errors import LandmarkDetectionError
 from ...inference.device import choose_device
-from ...inference.fold_ensemble import FoldEnsemble, FoldModel
-from ...inference.kneel import KneelPlan, TwoStageKneel
 from ...inference.networks import build_network
+from ...inference.published.fold_ensemble import FoldEnsemble, FoldModel
+from ...inference.published.kneel import KneelPlan, TwoStageKneel
 from ..data.films import subject_folds
 from ..recipe import Recipe
 from ..trainer import Schedule, train_network

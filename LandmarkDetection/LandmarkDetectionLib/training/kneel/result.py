@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from ...evaluation.metrics import bone_pck, radial_errors, summary
-from ...inference.kneel import TwoStageKneel, region_view, working_film
-from ...inference.kneel_folder import DESCRIPTION
+from ...inference.published.kneel import TwoStageKneel, region_view, working_film
+from ...inference.published.kneel_folder import DESCRIPTION
 from ...landmarks import load_schema
 from .model import KneelModel
 from .samples import STAGES, KneeFilm
 
 
 def write_result(model: KneelModel, folder: Path) -> Path:
-    """Write the folder that `inference.kneel_folder.load_kneel` reads, with ``figures.json`` and the recipe."""
+    """Write the folder that `inference.published.kneel_folder` reads, with ``figures.json`` and the recipe."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(model.recipe.path, folder / "recipe.toml")
     stages = {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import LandmarkDetectionError
 from ...images import Image, read_image
-from ...inference.kneel import KneelPlan, Side, View, half, region, working_film
+from ...inference.published.kneel import KneelPlan, Side, View, half, region, working_film
 from ..data.films import read_labels, side_of, subject_of
 
 STAGES = ("low_cost", "high_cost")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...heatmaps import index_to_cell, spatial_cross_entropy
-from ...inference.volume_points import HINT_DEVIATION
+from ...inference.volume.points import HINT_DEVIATION
 from ...networks.hints import hint_maps
 from ...networks.layout import LAYOUT
 from ..column.likelihood import random_hints
@@ -68,10 +68,9 @@ class PointFinding:
         mirrored = bool(torch.rand((), generator=generator) < 0.5) if self.any_side else scan.side == self.mirrored
         matrix = geometry.matrix(generator, mirrored)
         place = geometry.misplaced(centres[which], generator)
-        limits = geometry.limits(scan, centres[which], generator)
-        # Points just beyond the end of a scan are known too: so a network learns to say where they would be.
-        known = torch.stack([torch.full((3,), -torch.inf), torch.full((3,), torch.inf)])
-        points = in_window(places[which], geometry.size, matrix, place, known)
+        limits = geometry.limits(scan.extent, centres[which], generator)
+        # Points just beyond the end of a scan count too: so a network learns to say where they would be.
+        points = in_window(places[which], geometry.size, matrix, place)
         return window(scan, geometry.size, matrix, place, limits), points
 
     @torch.no_grad()

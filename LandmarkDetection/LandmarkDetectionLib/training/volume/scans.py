@@ -36,6 +36,11 @@ class Scan:
     points: Tensor
     gray: GrayScale
 
+    @property
+    def extent(self) -> Tensor:
+        """(2, 3) index of the first and of the last voxel."""
+        return torch.stack([torch.zeros(3), torch.tensor(self.voxels.shape[::-1]) - 1.0])
+
 
 @dataclass(frozen=True)
 class Scans:

@@ -12,7 +12,7 @@ from ...heatmaps import grid_size, index_to_cell
 from ..column.vertebra_loss import focal_loss
 from .appearance import softened, vary_appearance
 from .scans import Scan, Scans
-from .windows import WindowGeometry, as_input, in_window, window
+from .windows import WindowGeometry, as_input, in_window, shown, window
 
 _NEAR = torch.tensor([[x, y, z] for z in (-1, 0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1)])
 
@@ -32,6 +32,24 @@ def finding_loss(output: Tensor, centres: Tensor) -> Tensor:
     near = torch.minimum(near.clamp(min=0), torch.tensor(grid_size(output, 3)) - 1)
     named = output[:, 1:].permute(0, 2, 3, 4, 1)[(batch[:, None], *near.flip(-1).unbind(-1))]
     return found + functional.cross_entropy(named.flatten(0, 1), level.repeat_interleave(len(_NEAR)))
+
+
+def told_extent(extent: Tensor, points: Tensor) -> Tensor:
+    """The part (2, 3) of a scan in which no vertebra shows points without its center being known.
+
+    Args:
+        extent: of the scan, (2, 3).
+        points: (L, P, 3) by level, the center first, NaN where not in view.
+    """
+    told, heights = extent.clone(), points[..., 2]
+    middle = heights[:, 0].nanmean()
+    for own in heights[heights[:, 0].isnan()]:
+        seen = own[own.isfinite()]
+        if len(seen) and seen.mean() > middle:
+            told[1, 2] = torch.minimum(told[1, 2], seen.min() - 1)
+        elif len(seen):
+            told[0, 2] = torch.maximum(told[0, 2], seen.max() + 1)
+    return told
 
 
 @dataclass
@@ -70,15 +88,17 @@ class VertebraFinding:
 
     def window(self, scan: Scan, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One window about a vertebra, and the centres (L, 3) in its index coordinates."""
-        geometry, centres = self.geometry, scan.points[self.rows[:, 0]]
+        geometry, points = self.geometry, scan.points[self.rows]
+        centres = points[:, 0]
         known = centres[torch.isfinite(centres).all(dim=-1)]
         about = known[int(torch.randint(len(known), (), generator=generator))]
         matrix = geometry.matrix(generator, bool(torch.rand((), generator=generator) < 0.5))
         place = geometry.moved(about, generator)
-        limits = geometry.limits(scan, place, generator)
-        inside = in_window(centres, geometry.size, matrix, place, limits)
+        limits = geometry.limits(told_extent(scan.extent, points), place, generator)
+        inside = in_window(centres, geometry.size, matrix, place)
         beyond = (inside < -0.5) | (inside > torch.tensor(geometry.size) - 0.5)
-        inside[beyond.any(dim=-1)] = torch.nan
+        # A vertebra that is cut off counts as long as any of its points is shown: its center lies past the end then.
+        inside[beyond.any(dim=-1) | ~shown(points, limits).any(dim=-1)] = torch.nan
         return window(scan, geometry.size, matrix, place, limits), inside
 
     def other_window(self, scan: Scan, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -86,7 +106,7 @@ class VertebraFinding:
         geometry = self.geometry
         place = (torch.tensor(scan.voxels.shape[::-1]) - 1) / 2
         matrix = geometry.matrix(generator)
-        limits = geometry.limits(scan, place, generator)
+        limits = geometry.limits(scan.extent, place, generator)
         return window(scan, geometry.size, matrix, place, limits), torch.full((len(self.rows), 3), torch.nan)
 
     @torch.no_grad()

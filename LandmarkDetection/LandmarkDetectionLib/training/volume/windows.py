@@ -19,7 +19,8 @@ class WindowGeometry:
 
     ``rotation`` in degrees about each axis, ``scale`` the logarithm of a factor, ``shift`` in voxels of the window
     along each axis: the standard deviation of the place that a stage before found, or half the range in which a window
-    lies about the anatomy. A share ``cut`` of the windows shows a scan that ends in them.
+    lies about the anatomy. A share ``cut`` of the windows shows a scan that ends in them, from ``nearest`` of half a
+    window off the middle; less than 0 lets it end before.
     """
 
     size: tuple[int, int, int]
@@ -28,6 +29,7 @@ class WindowGeometry:
     scale: float = 0.2
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
     cut: float = 0.0
+    nearest: float = 0.05
 
     def matrix(self, generator: torch.Generator, mirrored: bool = False) -> Tensor:
         """Window to scan, (3, 3), turned and scaled at random."""
@@ -44,14 +46,14 @@ class WindowGeometry:
         apart = torch.randn((3,), generator=generator).clamp(-farthest, farthest)
         return centre + apart * self.step * torch.tensor(self.shift)
 
-    def limits(self, scan: Scan, centre: Tensor, generator: torch.Generator) -> Tensor:
-        """First and last index (2, 3) of the part of a scan that is shown: all of it, or an end inside the window."""
-        limits = torch.stack([torch.zeros(3), torch.tensor(scan.voxels.shape[::-1]) - 1.0])
+    def limits(self, extent: Tensor, centre: Tensor, generator: torch.Generator) -> Tensor:
+        """First and last index (2, 3) of the part of an ``extent`` that is shown: all, or to an end in the window."""
+        limits = extent.clone()
         if torch.rand((), generator=generator) < self.cut:
             axis = 2 if torch.rand((), generator=generator) < 0.8 else int(torch.randint(2, (), generator=generator))
             end = int(torch.randint(2, (), generator=generator))
             reach = self.step * self.size[axis] / 2
-            place = centre[axis] + (2 * end - 1) * uniform((), 0.05, 1.0, generator) * reach
+            place = centre[axis] + (2 * end - 1) * uniform((), self.nearest, 1.0, generator) * reach
             limits[end, axis] = place.clamp(limits[0, axis], limits[1, axis])
         return limits
 
@@ -93,11 +95,15 @@ def window(scan: Scan, size: tuple[int, int, int], matrix: Tensor, centre: Tenso
     return (sampled[0].clamp(gray.low, gray.high) - gray.mean) / gray.deviation
 
 
-def in_window(points: Tensor, size: tuple[int, int, int], matrix: Tensor, centre: Tensor, limits: Tensor) -> Tensor:
-    """Points (K, 3) of a scan in index coordinates of a window; NaN where the shown part of the scan ends before."""
-    shown = ((points >= limits[0] - 0.5) & (points <= limits[1] + 0.5)).all(dim=-1, keepdim=True)
+def in_window(points: Tensor, size: tuple[int, int, int], matrix: Tensor, centre: Tensor) -> Tensor:
+    """Points (..., 3) of a scan in index coordinates of a window."""
     middle = (torch.tensor(size, dtype=torch.float32) - 1) / 2
-    return torch.where(shown, (points - centre) @ torch.linalg.inv(matrix).T + middle, torch.nan)
+    return (points - centre) @ torch.linalg.inv(matrix).T + middle
+
+
+def shown(points: Tensor, limits: Tensor) -> Tensor:
+    """(...) whether points (..., 3) lie in the part of a scan within ``limits`` (2, 3)."""
+    return ((points >= limits[0] - 0.5) & (points <= limits[1] + 0.5)).all(dim=-1)
 
 
 def as_input(windows: list[Tensor]) -> Tensor:

@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import Frame
-from ..heatmaps import expected_radial_error, local_expectation, log_probabilities
-from ..images import Image
-from ..landmarks import LandmarkSet
-from .bundle import Bundle
-from .decoding import decode, oriented_prior
-from .detection import Detection, Seen
-from .fitness import Fit, doubt_margin, fit_notes, refusal
-from .joint import JointPipeline, Progress
-from .networks import Ensemble
-from .region import SIDES, Candidate, Side
-from .volume_finding import FindingStage, window_values
-from .volume_points import PointsLook, PointsStage
+from ...geometry import Frame
+from ...heatmaps import expected_radial_error, local_expectation, log_probabilities
+from ...images import Image
+from ...landmarks import LandmarkSet
+from ..bundle import Bundle
+from ..decoding import decode, oriented_prior
+from ..detection import Detection, Seen
+from ..fitness import Fit, doubt_margin, fit_notes, refusal
+from ..joint import JointPipeline, Progress
+from ..networks import Ensemble
+from ..region import SIDES, Candidate, Side
+from .finding import FindingStage, window_values
+from .points import PointsLook, PointsStage
 
 _DOUBT = 4.0  # logits of presence for a millimeter of mean expected error, against one for a unit of shape distance
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import LandmarkDetectionError
-from ..heatmaps import cell_to_index, index_to_cell
-from ..images import Image
+from ...errors import LandmarkDetectionError
+from ...heatmaps import cell_to_index, index_to_cell
+from ...images import Image
 from .ikem_decoding import Previous, check_previous, decoder, interaction_maps
 from .ikem_view import IkemPlan, image_input
 

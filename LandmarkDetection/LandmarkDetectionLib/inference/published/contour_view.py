@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import Frame
-from ..images import Image
-from ..preprocessing.resample import sample
+from ...geometry import Frame
+from ...images import Image
+from ...preprocessing.resample import sample
 from .kneel import stretched
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..geometry import Frame
-from ..heatmaps import local_expectation
-from ..preprocessing.volume_window import body_frame
-from .volume_points import PointsLook
+from ...geometry import Frame
+from ...heatmaps import local_expectation
+from ...preprocessing.volume_window import body_frame
+from .points import PointsLook
 
 CENTRE, UPPER, LOWER = 0, 2, 5
 """Place of the center and of the middles of both endplates among the points of a vertebra."""

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..heatmaps import cell_coordinates, expected_radial_error, grid_size, log_probabilities, mode
-from ..images import Image, check_image, require_film
-from ..landmarks import LandmarkSchema, LandmarkSet
-from ..priors import ShapePrior
+from ...heatmaps import cell_coordinates, expected_radial_error, grid_size, log_probabilities, mode
+from ...images import Image, check_image, require_film
+from ...landmarks import LandmarkSchema, LandmarkSet
+from ...priors import ShapePrior
+from ..detection import Detection, Heatmaps
+from ..device import choose_device
 from .contour_view import ContourPlan, gray_view, network_input
-from .detection import Detection, Heatmaps
-from .device import choose_device
 
 WITHIN_CELL = 1 / 12
 """Variance, in cells squared along an axis, of a point that lies anywhere in its cell."""

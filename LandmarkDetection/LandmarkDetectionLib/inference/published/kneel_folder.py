@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..errors import BundleError
+from ...errors import BundleError
+from ..networks import build_network
 from .fold_ensemble import FoldEnsemble, FoldModel
 from .kneel import KneelPlan, TwoStageKneel
-from .networks import build_network
 
 DESCRIPTION = "kneel.json"
 

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ..errors import BundleError
-from ..images import Image
-from ..networks.hint_unet import HintUNet
-from ..networks.hourglass import Hourglass
-from ..networks.hrnet_ocr import HRNetOCR
+from ...errors import BundleError
+from ...images import Image
+from ...networks.hint_unet import HintUNet
+from ...networks.hourglass import Hourglass
+from ...networks.hrnet_ocr import HRNetOCR
 from .ikem import IkemAnnotator
 from .ikem_decoding import Previous
 from .ikem_view import IkemPlan

@@ -10,12 +10,12 @@ import numpy as np
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 
-from ..errors import BundleError
-from ..landmarks import LandmarkSchema
-from ..priors import ShapePrior
+from ...errors import BundleError
+from ...landmarks import LandmarkSchema
+from ...priors import ShapePrior
+from ..networks import build_network
 from .contour import TrainedContour
 from .contour_view import ContourPlan
-from .networks import build_network
 
 DESCRIPTION = "contour.json"
 WEIGHTS = "network.safetensors"

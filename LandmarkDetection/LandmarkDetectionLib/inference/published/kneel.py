@@ -18,9 +18,9 @@ from typing import Literal
 
 import numpy as np
 
-from ..geometry import Frame
-from ..images import Image, require_film
-from ..preprocessing.resample import sample
+from ...geometry import Frame
+from ...images import Image, require_film
+from ...preprocessing.resample import sample
 
 Side = Literal["left", "right"]
 Layout = Literal["bilateral", "left", "right"]

@@ -11,9 +11,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..errors import LandmarkDetectionError
-from ..heatmaps import cell_coordinates, grid_size, mode
-from ..networks.hints import hint_maps
+from ...errors import LandmarkDetectionError
+from ...heatmaps import cell_coordinates, grid_size, mode
+from ...networks.hints import hint_maps
 
 Previous = Literal["hinted", "all", "none"]
 """Which of the heatmaps predicted last a network sees again: those of landmarks with a hint, all, or none.

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import Frame
-from ..images import Image
-from ..preprocessing.resample import sample
-from ..preprocessing.volume_window import GrayScale, WindowPlan, whole_window
-from .networks import Ensemble, stop_if
+from ...geometry import Frame
+from ...images import Image
+from ...preprocessing.resample import sample
+from ...preprocessing.volume_window import GrayScale, WindowPlan, whole_window
+from ..networks import Ensemble, stop_if
 
 _MOST = 3 * 2**20  # voxels of a slab without its surroundings
 _AROUND = 48  # voxels above and below a slab that its own depend on, as high as half a training window

@@ -10,21 +10,21 @@ import torch
 from scipy.special import logit
 from torch import Tensor
 
-from ..images import Image
-from ..landmarks import LandmarkSet
-from ..preprocessing.volume_window import body_frame
-from .bundle import Bundle
-from .chain import Chain, ChainWeights, Told, gained, level_doubt, link
-from .decoding import Decoded, decode, described, oriented_prior
-from .detection import Detection, Seen
-from .fitness import Fit, fit_notes, refusal
-from .joint import Progress
-from .level_notes import level_notes
-from .levels import level_rows
-from .networks import Ensemble
-from .volume_finding import FindingStage, window_values
-from .volume_points import PointsLook, PointsStage
-from .volume_vertebrae import Peaks, VolumeVertebrae, distinct, downwards, find_peaks, vertebrae_in
+from ...images import Image
+from ...landmarks import LandmarkSet
+from ...preprocessing.volume_window import body_frame
+from ..bundle import Bundle
+from ..chain import Chain, ChainWeights, Told, gained, level_doubt, link
+from ..decoding import Decoded, decode, described, oriented_prior
+from ..detection import Detection, Seen
+from ..fitness import Fit, fit_notes, refusal
+from ..joint import Progress
+from ..level_notes import level_notes
+from ..levels import level_rows
+from ..networks import Ensemble
+from .finding import FindingStage, window_values
+from .points import PointsLook, PointsStage
+from .vertebrae import Peaks, VolumeVertebrae, distinct, downwards, find_peaks, vertebrae_in
 
 _START = 0.3  # the most that a point gains where it is expected: what no hint speaks against stays
 _ASTRAY = 0.6  # heights of a vertebra beyond which a hint is not about a candidate: one more is looked for there

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import Frame
-from ..heatmaps import log_probabilities
-from ..images import Image
-from ..networks.hints import hint_maps
-from ..preprocessing.resample import sample
-from ..preprocessing.volume_window import GrayScale, window_about
-from .networks import Ensemble, mixture, stop_if
+from ...geometry import Frame
+from ...heatmaps import log_probabilities
+from ...images import Image
+from ...networks.hints import hint_maps
+from ...preprocessing.resample import sample
+from ...preprocessing.volume_window import GrayScale, window_about
+from ..networks import Ensemble, mixture, stop_if
 
 HINT_DEVIATION = 1.2
 """Standard deviation of a hint's bump, in cells of the heatmaps, in training and in use."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..heatmaps import normalised_soft_argmax
+from ...heatmaps import normalised_soft_argmax
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ImageError, LandmarkDetectionError
-from ..geometry import Frame
-from ..images import Image
-from ..preprocessing.resample import sample
+from ...errors import ImageError, LandmarkDetectionError
+from ...geometry import Frame
+from ...images import Image
+from ...preprocessing.resample import sample
 from .kneel import stretched
 
 Fit = Literal["stretch", "letterbox"]

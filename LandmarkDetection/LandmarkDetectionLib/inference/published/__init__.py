@@ -1,0 +1,1 @@
+"""The published systems, as their authors describe them, to compare with."""
