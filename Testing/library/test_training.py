@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import torch
@@ -17,6 +19,8 @@ from LandmarkDetectionLib.heatmaps import index_to_cell, spatial_cross_entropy
 from LandmarkDetectionLib.networks.hourglass import Hourglass
 from LandmarkDetectionLib.training.kneel.losses import make_loss
 from LandmarkDetectionLib.training.log_plot import plot_log
+from LandmarkDetectionLib.training.recipe import RECIPES, load_recipe
+from LandmarkDetectionLib.training.run import PIPELINES
 from LandmarkDetectionLib.training.trainer import Schedule, train_network
 from PIL import Image
 from safetensors.torch import load_file
@@ -232,3 +236,11 @@ def test_two_processes_learn_one_network(tmp_path):
     with (out / "checkpoint.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     assert json.loads(header["__metadata__"]["progress"])["epoch"] == 2
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_has_a_pipeline_that_can_be_imported(recipe):
+    names = PIPELINES[load_recipe(recipe).kind]
+    build, write = (resolve_name(f"LandmarkDetectionLib.training.{name}") for name in names)
+    assert list(inspect.signature(build).parameters)[:4] == ["recipe", "data", "out", "resume"]
+    assert len(inspect.signature(write).parameters) == 2

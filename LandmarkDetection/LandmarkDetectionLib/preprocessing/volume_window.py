@@ -103,17 +103,17 @@ def body_frame(frame: Frame) -> Frame:
     return turned
 
 
-def whole_window(frame: Frame, spacing: float, divisor: int, margin: int = 0) -> Frame:
+def whole_window(frame: Frame, spacing: float, divisor: int, beyond: float = 0.0) -> Frame:
     """A grid of even voxels along the body's axes that holds a whole volume.
 
     Args:
         frame: of the volume.
         spacing: mm.
         divisor: of the number of voxels along each axis.
-        margin: voxels more on every side.
+        beyond: mm more above and below.
     """
     body = body_frame(frame)
-    wanted = np.asarray(body.size) * body.spacing / spacing + 2 * margin
+    wanted = (np.asarray(body.size) * body.spacing + [0, 0, 2 * beyond]) / spacing
     size = (np.ceil(wanted / divisor - 1e-6) * divisor).astype(int)
     return window_about(frame, body.to_physical((np.asarray(body.size) - 1) / 2), spacing, tuple(size.tolist()))
 

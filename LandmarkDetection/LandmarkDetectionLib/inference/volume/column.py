@@ -24,7 +24,17 @@ from ..levels import level_rows
 from ..networks import Ensemble
 from .finding import FindingStage, window_values
 from .points import PointsLook, PointsStage
-from .vertebrae import Peaks, VolumeVertebrae, distinct, downwards, find_peaks, vertebrae_in
+from .vertebrae import (
+    CUT_OFF,
+    Peaks,
+    VolumeVertebrae,
+    distinct,
+    downwards,
+    find_peaks,
+    past_end,
+    points_in,
+    vertebrae_in,
+)
 
 _START = 0.3  # the most that a point gains where it is expected: what no hint speaks against stays
 _ASTRAY = 0.6  # heights of a vertebra beyond which a hint is not about a candidate: one more is looked for there
@@ -66,7 +76,7 @@ class VolumeColumnPipeline:
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.bundle = bundle
-        self.finding = FindingStage(Ensemble(bundle, bundle.stages["finding"], device))
+        self.finding = FindingStage(Ensemble(bundle, bundle.stages["finding"], device), CUT_OFF)
         self.points = PointsStage(Ensemble(bundle, bundle.stages["points"], device))
         self.weights = ChainWeights(**bundle.decoding)
         self.rows = level_rows(bundle.schema)
@@ -83,7 +93,10 @@ class VolumeColumnPipeline:
         progress(0.6, "Finding the points of the vertebrae")
         look = Look(peaks, self.points.look(image, peaks.places, False, cancelled))
         apart = distinct(vertebrae_in(look.points, peaks, image.frame))
-        look = Look(peaks.of(apart), of_windows(look.points, np.flatnonzero(apart)))
+        kept = apart & (past_end(points_in(look.points), image.frame).max(axis=-1) == 0).any(axis=1)
+        if not kept.any() and not force:
+            raise refusal(image, self.bundle, fit)
+        look = Look(peaks.of(kept), of_windows(look.points, np.flatnonzero(kept)))
         progress(0.95, "Naming the levels")
         detection = self.describe(image, look, self.read(look, {}, None, image))
         return replace(detection, fitness=fit.score, notes=detection.notes + fit_notes(fit))

@@ -28,15 +28,16 @@ class FindingStage:
 
     Args:
         ensemble: its members' output has ``stride`` voxels a cell; their input has sides that ``divisor`` divides.
+        beyond: mm above and below a volume that they look at, too: what is cut off there may have its middle past it.
     """
 
-    def __init__(self, ensemble: Ensemble) -> None:
-        self.ensemble = ensemble
+    def __init__(self, ensemble: Ensemble, beyond: float = 0.0) -> None:
+        self.ensemble, self.beyond = ensemble, beyond
         self.divisor = ensemble.members[0].divisor
 
     def window(self, image: Image) -> Frame:
         """The grid on which the networks see a volume."""
-        return whole_window(image.frame, self.ensemble.plan.spacing, self.divisor)
+        return whole_window(image.frame, self.ensemble.plan.spacing, self.divisor, self.beyond)
 
     def grid(self, window: Frame) -> Frame:
         """The grid of the maps."""

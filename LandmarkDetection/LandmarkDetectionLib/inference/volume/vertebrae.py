@@ -18,6 +18,9 @@ from .points import PointsLook
 CENTRE, UPPER, LOWER = 0, 2, 5
 """Place of the center and of the middles of both endplates among the points of a vertebra."""
 
+CUT_OFF = 16.0
+"""Millimeters past the end of a volume at which a vertebra that still shows an endplate may have its center."""
+
 _LEAST = 0.05  # probability below which a peak is no candidate
 _MOST = 48  # candidates
 _SAME = 0.5  # heights of a vertebra between two candidates that are one
@@ -37,7 +40,7 @@ class Peaks:
 
 
 def find_peaks(logits: Tensor, grid: Frame, frame: Frame) -> Peaks:
-    """Peaks of the first channel of maps ``(1 + L, d, h, w)`` that lie in the image of a frame, the highest first."""
+    """Peaks of the first channel of maps ``(1 + L, d, h, w)`` in the image of a frame or `CUT_OFF`, highest first."""
     presence = torch.sigmoid(logits[0])
     highest = functional.max_pool3d(presence[None, None], 3, stride=1, padding=1)[0, 0] == presence
     scores = torch.where(highest & (presence > _LEAST), presence, 0.0).flatten()
@@ -47,8 +50,13 @@ def find_peaks(logits: Tensor, grid: Frame, frame: Frame) -> Peaks:
     places = grid.to_physical(torch.stack([x, y, z], dim=-1).double().numpy() + around(presence, x, y, z))
     levels = torch.log_softmax(logits[1:, z, y, x].T.double(), dim=-1).numpy()
     peaks = Peaks(places, presence[z, y, x].double().numpy(), levels)
+    return peaks.of(past_end(places, frame).max(axis=-1) < CUT_OFF)
+
+
+def past_end(places: np.ndarray, frame: Frame) -> np.ndarray:
+    """How far LPS positions (..., 3) lie outside a volume along each of its axes, in mm; 0 inside."""
     index = frame.to_index(places)
-    return peaks.of(((index > -1) & (index < np.asarray(frame.size))).all(axis=1))
+    return np.maximum(np.maximum(-0.5 - index, index - (np.asarray(frame.size) - 0.5)), 0.0) * frame.spacing
 
 
 def around(presence: Tensor, x: Tensor, y: Tensor, z: Tensor) -> np.ndarray:
@@ -102,11 +110,16 @@ def downwards(frame: Frame) -> Callable[[np.ndarray], np.ndarray]:
     return lambda places: (np.asarray(places) - body.origin) @ turn
 
 
+def points_in(look: PointsLook) -> np.ndarray:
+    """LPS positions (V, P, 3) of the points of each candidate, as the second look sees them."""
+    cells = local_expectation(look.heatmaps, 3).double().numpy()
+    places = [grid.to_physical(own) for grid, own in zip(look.grids, cells, strict=True)]
+    return np.reshape(places, (-1, *cells.shape[1:]))
+
+
 def vertebrae_in(look: PointsLook, peaks: Peaks, frame: Frame) -> VolumeVertebrae:
     """The candidates as the second look sees them."""
-    cells = local_expectation(look.heatmaps, 3).double().numpy()
-    places = np.array([grid.to_physical(points) for grid, points in zip(look.grids, cells, strict=True)])
-    return VolumeVertebrae(peaks.presence, peaks.levels, downwards(frame)(places.reshape(len(cells), -1, 3)))
+    return VolumeVertebrae(peaks.presence, peaks.levels, downwards(frame)(points_in(look)))
 
 
 def distinct(vertebrae: VolumeVertebrae) -> np.ndarray:
