@@ -6,9 +6,7 @@ neither. Films and volumes differ in their source alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -22,7 +20,7 @@ from ...priors.anatomical import AnatomicalPrior, AnatomySettings
 from ...priors.anatomy_atlas import StaticAtlas, mean_atlas
 from ...priors.anatomy_folder import AnatomyFolder
 from ...priors.anatomy_statistics import Appearance
-from ..recipe import Recipe
+from ..model import Model
 from ..trainer import Schedule, train_network
 from .objective import ImageStage, PriorStage
 from .sae import SaeStage
@@ -32,14 +30,8 @@ from .sources import AnatomySource, source_of
 Network = TypeVar("Network", bound=nn.Module)
 
 
-@dataclass
-class AnatomyModel:
-    """A recipe applied to a data set; every network is trained once and kept below ``out``."""
-
-    recipe: Recipe
-    data: Path
-    out: Path
-    resume: bool = False
+class AnatomyModel(Model):
+    """A prior learnt from label maps, an image encoder against it, and the SAE where the recipe asks for one."""
 
     @cached_property
     def source(self) -> AnatomySource:

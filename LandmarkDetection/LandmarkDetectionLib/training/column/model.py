@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...landmarks import LandmarkSchema, load_schema
 from ...phantoms.spine import make_spine
 from ..data.films import Films, subject_folds
 from ..data.other_anatomy import read_other_anatomy
 from ..joint.model import PHANTOM_SEED, join, network_with
-from ..recipe import Recipe
+from ..model import Model
 from ..trainer import Schedule, train_network
 from .crops import ColumnGeometry
 from .films import phantom_films, read_column_films
@@ -30,18 +27,8 @@ LATERAL_WEIGHT = 3
 """How often a lateral phantom counts among the films of other anatomy, of which there are many more."""
 
 
-@dataclass
-class ColumnModel:
-    """A recipe applied to a data set; every part is trained once and kept below ``out``."""
-
-    recipe: Recipe
-    data: Path
-    out: Path
-    resume: bool = False
-
-    @cached_property
-    def schema(self) -> LandmarkSchema:
-        return load_schema(self.recipe["bundle"]["schema"])
+class ColumnModel(Model):
+    """Networks for the whole column, one for each fold, and for single vertebrae."""
 
     @cached_property
     def films(self) -> Films:

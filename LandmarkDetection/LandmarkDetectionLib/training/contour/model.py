@@ -6,7 +6,7 @@ threshold of review, comes from one half of another split and is checked on the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,21 +20,15 @@ from ...inference.device import choose_device
 from ...inference.networks import build_network
 from ...inference.published.contour_view import ContourPlan
 from ...landmarks import Landmark, LandmarkSchema
-from ..recipe import Recipe
+from ..model import Model
 from ..trainer import Schedule, train_network
 from .augmentation import ContourAugmentation
 from .objective import PRECISIONS, OneHotLikelihood
 from .samples import ContourFilms, read_contour_films
 
 
-@dataclass
-class ContourModel:
-    """A recipe applied to a data set; the network is trained once and kept below ``out``."""
-
-    recipe: Recipe
-    data: Path
-    out: Path
-    resume: bool = False
+class ContourModel(Model):
+    """One network, trained once and kept below ``out``."""
 
     @cached_property
     def dataset(self) -> DataSet:

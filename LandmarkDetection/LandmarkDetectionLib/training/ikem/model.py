@@ -6,7 +6,6 @@ its epoch; nothing else is ever opened.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ...inference.published.ikem_folder import build_interactive
 from ...inference.published.ikem_view import IkemPlan
 from ...landmarks import LandmarkSchema, load_schema
 from ..data.films import subject_folds
-from ..recipe import Recipe
+from ..model import Model
 from ..trainer import Schedule, train_network
 from .augmentation import IkemAugmentation
 from .interaction import Interaction
@@ -33,14 +32,8 @@ WARMING = "without_hints"
 """Section of a recipe whose networks first learn without hints."""
 
 
-@dataclass
-class IkemModel:
-    """A recipe applied to a data set; every network is trained once and kept below ``out``."""
-
-    recipe: Recipe
-    data: Path
-    out: Path
-    resume: bool = False
+class IkemModel(Model):
+    """Interactive networks, one for each fold."""
 
     @cached_property
     def plan(self) -> IkemPlan:

@@ -7,7 +7,7 @@ of the split ``train``. No step sees a film of another split.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from ..data.crops import CropGeometry, centroid_size
 from ..data.films import Films, labelled_films, subject_folds, unlabelled_films, unlabelled_named_films
 from ..data.other_anatomy import read_other_anatomy
 from ..data.shapes import ShapeTable, read_shapes
-from ..recipe import Recipe
+from ..model import Model
 from ..trainer import Schedule, train_network
 from .likelihood import LandmarkLikelihood, find_points
 from .pseudo_labels import Gate, pseudo_labels
@@ -35,14 +35,8 @@ PHANTOM_SEED = 1000
 """First seed of the phantoms to train on; the samples that the project keeps have others."""
 
 
-@dataclass
-class FilmModel:
-    """A recipe applied to a data set; every part is trained once and kept below ``out``."""
-
-    recipe: Recipe
-    data: Path
-    out: Path
-    resume: bool = False
+class FilmModel(Model):
+    """Teachers and students for the landmarks, one of each fold, and the network that finds the joint."""
 
     @cached_property
     def size(self) -> int:

@@ -6,7 +6,6 @@ from, and gray values are standardized by the training films alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ...inference.networks import build_network
 from ...inference.published.fold_ensemble import FoldEnsemble, FoldModel
 from ...inference.published.kneel import KneelPlan, TwoStageKneel
 from ..data.films import subject_folds
-from ..recipe import Recipe
+from ..model import Model
 from ..trainer import Schedule, train_network
 from .augmentation import KneelAugmentation
 from .losses import make_loss
@@ -30,14 +29,8 @@ from .samples import STAGES, KneeFilm, Sample, gray_statistics, read_knees, samp
 from .transfer import transfer
 
 
-@dataclass
-class KneelModel:
-    """A recipe applied to a data set; every network is trained once and kept below ``out``."""
-
-    recipe: Recipe
-    data: Path
-    out: Path
-    resume: bool = False
+class KneelModel(Model):
+    """Both stages of every fold."""
 
     @cached_property
     def plan(self) -> KneelPlan:

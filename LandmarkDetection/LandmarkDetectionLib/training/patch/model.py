@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ...landmarks import LandmarkSchema, load_schema
 from ..data.crops import CropGeometry
 from ..data.films import Films
 from ..data.other_anatomy import read_other_anatomy
 from ..data.view_films import read_view_films
 from ..joint.model import network_with
-from ..recipe import Recipe
+from ..model import Model
 from ..trainer import Schedule, train_network
 from .likelihood import PatchGeometry, PatchLikelihood
 from .view_likelihood import ViewLikelihood
@@ -25,22 +22,12 @@ FOLLOWED = 24
 """Films on which a training is followed; nothing is chosen by them."""
 
 
-@dataclass
-class PatchModel:
-    """A recipe applied to a data set; every part is trained once and kept below ``out``.
+class PatchModel(Model):
+    """One network for the whole view, and several for a patch about each landmark.
 
     All networks learn from the whole split ``train``; the members of the patch stage differ by their seed. What is
     chosen and calibrated is on another split, which the recipe names in its section ``calibration``.
     """
-
-    recipe: Recipe
-    data: Path
-    out: Path
-    resume: bool = False
-
-    @cached_property
-    def schema(self) -> LandmarkSchema:
-        return load_schema(self.recipe["bundle"]["schema"])
 
     def films(self, size: int, split: str = "train") -> Films:
         """Labelled films in squares of one size."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -15,12 +14,11 @@ from torch import Tensor, nn
 
 from ...inference.levels import level_rows
 from ...inference.networks import build_network
-from ...landmarks import LandmarkSchema, load_schema
 from ...networks.layout import LAYOUT
 from ...phantoms.spine_scene import column_shapes
 from ...preprocessing.volume_window import WindowPlan
 from ...priors import ShapePrior
-from ..recipe import Recipe
+from ..model import Model
 from ..trainer import Objective, Schedule, train_network
 from .point_finding import PointFinding
 from .scans import Scans, read_scans
@@ -31,23 +29,14 @@ FOLLOWED = 16
 """Scans on which a training is followed; nothing is chosen by them."""
 
 
-@dataclass
-class VolumeModel(ABC):
-    """A recipe applied to a data set: one network ``finding`` the anatomy, one for its ``points``.
+class VolumeModel(Model):
+    """One network ``finding`` the anatomy, and one for its ``points``.
 
     Both learn from the whole split ``train``; what is chosen and calibrated is on the split that the recipe names in
     its section ``calibration``.
     """
 
-    recipe: Recipe
-    data: Path
-    out: Path
-    resume: bool = False
     kind: ClassVar[str]
-
-    @cached_property
-    def schema(self) -> LandmarkSchema:
-        return load_schema(self.recipe["bundle"]["schema"])
 
     def plan(self, stage: str) -> WindowPlan:
         """Preprocessing of a stage."""
