@@ -125,11 +125,14 @@ def test_figures_of_spine_films(some, detector, tmp_path):
     assert inner["radial_error_px"]["mean"] == pytest.approx(errors[:2].mean())
     assert inner["by_clicks"][0] == pytest.approx(errors[:2].mean())
     assert errors[2].mean() > errors[:2].mean()
+    assert figures["levels"]["in_view"]["count"] == 51 and inner["levels"]["in_view"]["count"] == 34
+    assert figures["levels"]["out_of_view"]["share"] is None and figures["present_found"] is None
 
     json.dumps(figures, allow_nan=False)
     write_report(tmp_path / "report.html", figures, outcomes, some, "mean 1", "none", "val")
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert outcomes[2].case.name in report and "out of order" in report
+    assert report.count("<td>Vertebrae in view</td>") == 2 and "Films with labels in order" in report
     write_click_plot(tmp_path / "clicks.png", figures)
     assert (tmp_path / "clicks.png").read_bytes().startswith(b"\x89PNG")
 

@@ -11,6 +11,7 @@ from LandmarkDetectionLib.cli import evaluate as evaluate_command
 from LandmarkDetectionLib.cli.detect import _sentence, landmark_rows, stem_of
 from LandmarkDetectionLib.evaluation.dataset import read_dataset
 from LandmarkDetectionLib.evaluation.evaluate import evaluate
+from LandmarkDetectionLib.evaluation.level_sentences import level_sentences
 from LandmarkDetectionLib.evaluation.report import write_click_plot, write_report
 from LandmarkDetectionLib.geometry import Frame
 from LandmarkDetectionLib.images import Image, read_image
@@ -78,6 +79,23 @@ def test_presence_is_told(evaluated):
     assert figures["absent_reported"] == pytest.approx(1 - invented / away)
 
 
+def test_levels_are_counted(evaluated):
+    """Landmarks lie a few mm off, one is missed in each volume, and one made up in the middle of it."""
+    anatomy, _, _, figures, outcomes, _ = evaluated
+    if anatomy == "knee":
+        assert figures["levels"] is None
+        return
+    inside, outside = figures["levels"]["in_view"], figures["levels"]["out_of_view"]
+    known = np.isfinite(np.stack([o.truth for o in outcomes])).all(axis=-1).reshape(len(outcomes), 22, 7)
+    assert inside["count"] == known.any(axis=2).sum() and inside["whole"] == known.all(axis=2).sum()
+    lone = sum(int(seen[seen.any(axis=1)][0].sum() == 1) for seen in known)
+    assert inside["missed"] == lone and inside["on_its_level"] >= inside["count"] - 2 * len(outcomes)
+    made_up = sum(not seen.any(axis=1)[np.flatnonzero(~seen.ravel())[0] // 7] for seen in known)
+    assert outside["count"] == (~known.any(axis=2)).sum() and outside["reported_present"] == made_up
+    assert figures["levels"]["landmarks"]["in_view_reported_absent"] == figures["missed"]
+    assert sum(figures["levels"]["images"].values()) == len(outcomes)
+
+
 def test_regions_are_volumes(evaluated):
     _, _, _, figures, _, _ = evaluated
     assert figures["region_kind"] == "ellipses" and figures["region_area"]["unit"] == "mm3"
@@ -102,17 +120,21 @@ def test_report_shows_slices_through_the_worst_landmark(evaluated):
     html = (folder / "report.html").read_text(encoding="utf-8")
     assert "The volumes with the greatest errors" in html and "Mean radial error of each landmark" in html
     assert "% were found" in html and "mm³" in html
+    assert ("Were the vertebrae given their levels?" in html) == (anatomy == "spine")
+    for words, value in level_sentences(figures["levels"]):
+        assert f"<tr><td>{words}</td><td>{value}</td></tr>" in html
     assert f"{anatomy}-0.nii.gz: " in html and "; worst " in html
     write_click_plot(folder / "clicks.png", figures)
     assert (folder / "clicks.png").stat().st_size > 1000
 
 
 def test_the_command_prints_what_is_found(evaluated, capsys):
-    _, _, _, figures, _, folder = evaluated
+    anatomy, _, _, figures, _, folder = evaluated
     evaluate_command._print_clicks(figures, "ours")
     evaluate_command._print_summary(figures, folder)
     printed = capsys.readouterr().out
     assert "Landmarks in view that were found: " in printed and "mm3" in printed
+    assert ("Vertebrae in view: " in printed and "Levels in 3 images: " in printed) == (anatomy == "spine")
     assert "of a volume (mm) by corrections" in printed
 
 

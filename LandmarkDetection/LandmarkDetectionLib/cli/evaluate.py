@@ -95,6 +95,9 @@ def _print_summary(figures: dict, folder: Path) -> None:
     for key, words in (("present_found", "in view that were found"), ("absent_reported", "out of view reported so")):
         if figures[key] is not None:
             console.print(f"Landmarks {words}: {100 * figures[key]:.1f} %")
+    _print_levels(figures["levels"], "")
+    if inner:
+        _print_levels(inner["levels"], ", films with labels in order")
     if figures["labels_out_of_order"]:
         console.print(f"Films with labels out of order: {len(figures['labels_out_of_order'])}")
     if figures["coverage"]:
@@ -107,6 +110,30 @@ def _print_summary(figures: dict, folder: Path) -> None:
     if figures["side_accuracy"] is not None:
         console.print(f"Side right: {100 * figures['side_accuracy']:.1f} %")
     console.print(f"{figures['images']} images, {figures['refused']} refused; results in {folder}")
+
+
+def _print_levels(levels: dict | None, which: str) -> None:
+    if levels is None:
+        return
+    inside, outside, images, wrong = (levels[key] for key in ("in_view", "out_of_view", "images", "wrong"))
+    if inside["count"]:
+        low, high = inside["ci95"]
+        console.print(
+            f"Vertebrae in view{which}: {inside['count']}, on their level {inside['on_its_level']} "
+            f"({100 * inside['share']:.1f} %, {100 * low:.1f} to {100 * high:.1f}), on another level "
+            f"{inside['on_another_level']}, not found {inside['missed']}"
+        )
+    if outside["count"]:
+        console.print(
+            f"Vertebrae out of view{which}: {outside['count']}, reported absent {outside['reported_absent']}, "
+            f"reported present {outside['reported_present']}"
+        )
+    console.print(
+        f"Levels in {sum(images.values())} images{which}: all right in {images['all_right']}, none wrong but some "
+        f"missed or made up in {images['missed_or_invented']}, whole column shifted in {images['shifted']}, "
+        f"some wrong in {images['some_wrong']}; "
+        f"of {wrong['images']} with wrong levels, {wrong['flagged']} flagged"
+    )
 
 
 def _print_clicks(figures: dict, protocol: str) -> None:

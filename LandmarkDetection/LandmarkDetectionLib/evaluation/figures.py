@@ -12,6 +12,7 @@ from . import metrics
 from .certainty_figures import certainty_figures
 from .click_figures import click_figures
 from .label_order import descends, names_vertebrae
+from .level_figures import level_figures
 from .outcome import Outcome
 from .protocols import Protocol
 
@@ -24,11 +25,11 @@ def figures(
     Errors count a landmark that was wrongly declared absent as lying in the middle of its image (`metrics.placed`);
     ``missed`` is the number of those, and ``radial_error_found_px`` leaves them out. Labels are taken as they are:
     ``labels_out_of_order`` names the films on which a vertebra does not lie below the one named before it, and
-    ``in_order`` holds the error and click figures without those films.
+    ``in_order`` holds the error, level and click figures without those films.
 
     A volume need not show everything: ``present_found`` is the share of the landmarks in view that were found, and
     ``absent_reported`` the share of those out of view that were declared absent; null for films. Lengths of the click
-    figures are in ``clicks_unit``: pixels, or mm for volumes.
+    figures are in ``clicks_unit``: pixels, or mm for volumes. ``levels`` counts vertebrae (`level_figures`).
 
     Args:
         labelled: (n,) whether the data set knows a landmark at all; where it does not, no place means nothing.
@@ -49,6 +50,7 @@ def figures(
         "refused": len(outcomes) - len(found),
         "missed": int(missed.sum()),
         **_presence_figures(found, schema, labelled),
+        "levels": level_figures(found, schema, labelled),
         "refusal": _refusal_figures(outcomes, found),
         "side_accuracy": float(np.mean(sides)) if sides else None,
         **_error_figures(found, schema),
@@ -60,7 +62,7 @@ def figures(
         **_by_landmark_mm(found, schema),
         **_click_figures(found, rules),
         "clicks_unit": clicks_unit(found),
-        **_order_figures(found, schema, rules),
+        **_order_figures(found, schema, rules, labelled),
         **certainty_figures(found, schema),
     }
 
@@ -152,12 +154,19 @@ def _click_figures(found: Sequence[Outcome], rules: Protocol) -> dict:
     return click_figures([o.corrections for o in films], [o.manual for o in films], rules)
 
 
-def _order_figures(found: Sequence[Outcome], schema: LandmarkSchema, rules: Protocol) -> dict:
+def _order_figures(
+    found: Sequence[Outcome], schema: LandmarkSchema, rules: Protocol, labelled: Sequence[bool] | None
+) -> dict:
     if not names_vertebrae(schema):
         return {"labels_out_of_order": None, "in_order": None}
     ordered = [o for o in found if descends(o.truth, schema)]
     strange = [o.case.name for o in found if not descends(o.truth, schema)]
     if not ordered:
         return {"labels_out_of_order": strange, "in_order": None}
-    inner = {"images": len(ordered), **_error_figures(ordered, schema), **_click_figures(ordered, rules)}
+    inner = {
+        "images": len(ordered),
+        "levels": level_figures(ordered, schema, labelled),
+        **_error_figures(ordered, schema),
+        **_click_figures(ordered, rules),
+    }
     return {"labels_out_of_order": strange, "in_order": inner}

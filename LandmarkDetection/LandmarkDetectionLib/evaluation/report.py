@@ -18,6 +18,7 @@ from . import certainty_charts, charts
 from .certainty_figures import judged
 from .certainty_rows import UNITS, certainty_rows
 from .dataset import DataSet
+from .level_sentences import level_sentences
 from .outcome import Outcome
 from .regions import REGION_LEVEL, outlines
 
@@ -59,6 +60,7 @@ def write_report(
             ("At most this many pixels away", figures["within_px"]),
             ("At most this many millimeters away", figures["within_mm"]),
         ],
+        columns=_columns(figures),
         certainty=certainty_rows(figures),
         error_charts=_drawn(_error_charts(figures, found)),
         certainty_charts=_drawn(_certainty_charts(figures, found)),
@@ -88,6 +90,14 @@ def _in_order(inner: dict | None) -> list[tuple[str, dict]]:
         ("labels in order: radial, pixels", inner["radial_error_px"]),
         ("labels in order: radial, per cent of the image's height", inner["radial_error_height_percent"]),
     ]
+
+
+def _columns(figures: dict) -> list[tuple[str, list[tuple[str, str]]]]:
+    """A title and the rows on levels, and the same of the films whose labels are in order; none without levels."""
+    columns = [("All images", level_sentences(figures["levels"]))]
+    if figures["labels_out_of_order"] and figures["in_order"] is not None:
+        columns.append(("Films with labels in order", level_sentences(figures["in_order"]["levels"])))
+    return [(title, rows) for title, rows in columns if rows]
 
 
 def _error_charts(figures: dict, found: Sequence[Outcome]) -> list[tuple[str, Figure]]:

@@ -9,6 +9,9 @@ import numpy as np
 from ..landmarks import LandmarkSchema
 from .chain import Chain, shift_probability
 
+DOUBT = "levels may be off by one"
+"""Part of every note that says that the levels are in doubt."""
+
 _SHIFT_WORTH_SAYING = 0.1  # probability
 
 
@@ -23,7 +26,7 @@ def level_notes(chain: Chain, statuses: Sequence[str], rows: np.ndarray, schema:
     shift = shift_probability(chain)
     if shift > _SHIFT_WORTH_SAYING:
         notes.append(
-            f"The levels may be off by one (probability {100 * shift:.0f} %): check the last rib and the sacrum, "
+            f"The {DOUBT} (probability {100 * shift:.0f} %): check the last rib and the sacrum, "
             "and drag any corner onto the neighboring vertebra to move all levels."
         )
     absent = np.array([status == "absent" for status in statuses])[rows].all(axis=1)
@@ -32,8 +35,8 @@ def level_notes(chain: Chain, statuses: Sequence[str], rows: np.ndarray, schema:
     between = [names[level] for level in range(*seen[[0, -1]]) if absent[level]] if len(seen) else []
     if between:
         notes.append(
-            f"No vertebra was found at {', '.join(between)} although there are some above and below: the levels may be "
-            "off by one or more; check them all."
+            f"No vertebra was found at {', '.join(between)} although there are some above and below: the {DOUBT} or more; "
+            "check them all."
         )
     if absent.any():
         names = [name for name, gone in zip(names, absent, strict=True) if gone]
