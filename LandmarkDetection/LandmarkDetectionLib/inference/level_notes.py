@@ -35,8 +35,8 @@ def level_notes(chain: Chain, statuses: Sequence[str], rows: np.ndarray, schema:
     between = [names[level] for level in range(*seen[[0, -1]]) if absent[level]] if len(seen) else []
     if between:
         notes.append(
-            f"No vertebra was found at {', '.join(between)} although there are some above and below: the {DOUBT} or more; "
-            "check them all."
+            f"No vertebra was found at {', '.join(between)} although there are some above and below: the {DOUBT} "
+            "or more; check them all."
         )
     if absent.any():
         names = [name for name, gone in zip(names, absent, strict=True) if gone]
