@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from LandmarkDetectionLib.inference.chain import ChainWeights, Told, completed, level_doubt, link, shift_probability
-from LandmarkDetectionLib.inference.vertebrae import SeenMaps, find_vertebrae
+from LandmarkDetectionLib.inference.names import claimed, left
+from LandmarkDetectionLib.inference.vertebrae import SeenMaps, Vertebrae, find_vertebrae
 from LandmarkDetectionLib.networks.hints import HintFusion, hint_maps
 from LandmarkDetectionLib.networks.hourglass import Hourglass
 from LandmarkDetectionLib.networks.vertebra_maps import OFFSET_UNIT, VertebraMaps, channels
@@ -97,6 +98,80 @@ def test_a_corner_that_the_user_set_moves_the_whole_chain():
     far = [Told(8, 0, np.array([2.0, 2.0]), WEIGHTS.contradiction)]
     _, same = read(quads, rows[:-1], rows[:-1], far, bottom=103.0)
     assert (same.members == chain.members).all()
+
+
+@pytest.mark.parametrize(("level", "vertebra"), [(16, 0), (0, 16), (7, 2), (2, 7)])
+def test_a_level_that_is_given_a_vertebra_leaves_the_others_in_order(level, vertebra):
+    """A name is taken out of the list and put in elsewhere: those between move by one, in the order of the column."""
+    quads, rows = column(), np.arange(LEVELS)
+    undecided = output(quads, rows, rows)
+    undecided[:, 13:] = 0.0
+    vertebrae = find_vertebrae(SeenMaps.mean([undecided]))
+    at = int(np.linalg.norm(vertebrae.centres - quads[vertebra].mean(axis=0), axis=1).argmin())
+    chain = link(vertebrae, (), -0.5, 111.5, WEIGHTS, {level: at})
+    wanted = np.delete(rows, vertebra).tolist()
+    wanted.insert(level, vertebra)
+    found, seen = completed(chain.members, vertebrae.corners, chain.given)
+    assert seen.all() and chain.given == (level,) and (chain.members == at).sum() == 1
+    np.testing.assert_allclose(found, quads[wanted], atol=0.2)
+    assert chain.marginals[level, at] == 1.0 and chain.marginals[:, at].sum() == pytest.approx(1.0)
+
+
+def test_a_vertebra_seen_twice_has_one_name_all_the_same():
+    quads, rows = column(), np.arange(LEVELS)
+    vertebrae = find_vertebrae(SeenMaps.mean([output(quads, rows, rows)]))
+    at = int(np.linalg.norm(vertebrae.centres - quads[0].mean(axis=0), axis=1).argmin())
+    twice = Vertebrae(**{k: np.concatenate([v, v[[at]]]) for k, v in vars(vertebrae).items()})
+    twice.corners[-1] += 0.5
+    chain = link(twice, (), -0.5, 111.5, WEIGHTS, {16: at})
+    assert len(vertebrae.presence) not in chain.members and (chain.members == at).sum() == 1
+
+
+def test_levels_that_were_not_seen_are_not_continued_from_one_out_of_order():
+    quads = column(bend=0.0)
+    members = np.arange(LEVELS)
+    members[[15, 16]] = -1, 0
+    found, seen = completed(members, quads, (16,))
+    assert not seen[15] and seen[16]
+    np.testing.assert_allclose(found[15], 2 * quads[14] - quads[13])
+    np.testing.assert_allclose(found[16], quads[0])
+
+
+def test_everything_given_or_nothing_left_to_link_is_still_a_chain():
+    quads, rows = column(), np.arange(LEVELS)
+    vertebrae, _ = read(quads, rows[:1], rows[:1])
+    chain = link(vertebrae, (), -0.5, 111.5, WEIGHTS, {16: 0})
+    assert chain.members[16] == 0 and (chain.members[:16] < 0).all() and chain.score == 0.0
+    vertebrae, _ = read(quads, rows, rows)
+    chain = link(vertebrae, (), -0.5, 111.5, WEIGHTS, {level: level for level in range(LEVELS)})
+    assert (chain.members == rows).all()
+
+
+def test_points_of_the_user_claim_the_vertebra_on_which_they_lie():
+    quads, rows = column(), np.arange(LEVELS)
+    vertebrae, chain = read(quads, rows, rows)
+    height = np.linalg.norm(quads[3, 2:].mean(0) - quads[3, :2].mean(0))
+    on, off = (Told(16, 0, quads[3, 0] + [share * height, 0.0], 0.0) for share in (0.5, 0.8))
+    assert claimed(vertebrae, [on], WEIGHTS) == {16: chain.members[3]}
+    assert claimed(vertebrae, [off], WEIGHTS) == {} == claimed(vertebrae, [], WEIGHTS)
+    # Two names for one vertebra: the nearer point decides, and the other name is left without one.
+    nearer = Told(15, 1, quads[3, 1] + 0.1, 0.0)
+    assert claimed(vertebrae, [on, nearer], WEIGHTS) == {15: chain.members[3]}
+    both = claimed(vertebrae, [on, Told(15, 2, quads[4, 2], 0.0)], WEIGHTS)
+    assert both == {16: chain.members[3], 15: chain.members[4]}
+
+
+def test_a_name_put_elsewhere_moves_those_between_up():
+    quads, rows = column(), np.arange(LEVELS)
+    vertebrae, chain = read(quads, rows, rows)
+    homes = left(vertebrae, quads, {16: int(chain.members[0])}, WEIGHTS)
+    assert homes == {level: level + 1 for level in range(16)}
+    homes = left(vertebrae, quads, {2: int(chain.members[7])}, WEIGHTS)
+    assert homes == {level: level + (3 <= level <= 7) * -1 for level in range(LEVELS) if level != 2}
+    nowhere = quads.copy()
+    nowhere[3] = np.nan  # that vertebra had no name: nobody has to leave
+    homes = left(vertebrae, nowhere, {16: int(chain.members[3])}, WEIGHTS)
+    assert homes == {level: level for level in range(16)}
 
 
 @pytest.mark.parametrize("kept", [slice(0, 9), slice(6, LEVELS)])

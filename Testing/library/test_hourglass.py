@@ -112,3 +112,14 @@ def test_three_dimensions_run_with_nearest_upsampling_too():
     network = Hourglass(1, 1, width=8, depth=2, upsample="nearest", dims=3).eval()
     with torch.inference_mode():
         assert network(torch.randn(1, 1, 16, 20, 24)).shape == (1, 1, 4, 5, 6)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_no_hints_are_hints_that_say_nothing(dims):
+    torch.manual_seed(0)
+    network = Hourglass(1, 4, width=4, depth=1, hint_channels=4, dims=dims).eval()
+    image = torch.randn(2, 1, *[32] * dims)
+    zeros = torch.zeros(2, 4, *[8] * dims)
+    with torch.no_grad():
+        assert torch.equal(network(image), network(image, zeros))
+        assert not torch.allclose(network(image), network(image, zeros + 1))

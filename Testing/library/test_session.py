@@ -291,3 +291,13 @@ def test_errors_that_go_together_are_repaired_together():
     expected = errors.covariance.reshape(6, 2, 6, 2) * signs[:, None, None] * signs
     np.testing.assert_array_equal(mirror.covariance, expected.reshape(12, 12))
     np.testing.assert_array_equal(mirror.mirrored(2).covariance, errors.covariance)
+
+
+def test_a_place_that_the_caller_changes_afterwards_is_not_the_one_of_the_pin():
+    session = Session(make_detection()[0])
+    place = session.landmarks.positions[0] + 1.0
+    wanted = place.copy()
+    session.move("A", place)
+    place += 50.0
+    session.move("B", session.landmarks.positions[1] + 1.0)
+    np.testing.assert_array_equal(session.landmarks.positions[0], wanted)

@@ -113,12 +113,34 @@ def test_the_network_is_asked_with_the_pins_that_count_and_the_answer_is_used():
     far = SCHEMA.index("L5_BR")
     np.testing.assert_allclose(session.landmarks.positions[far], base.landmarks.positions[far] + 0.25, atol=0.25)
     session.move("L5_TL", np.array([1.0, 1.0]))
-    assert list(asked[-1][0]) == [SCHEMA.index("T8_TL")]
-    session.move("T5_TL", place(session, "T6_TL"))
     hints, start = asked[-1]
+    assert list(hints) == [SCHEMA.index("T8_TL")]
+    assert [SCHEMA.ids[row] for row in range(68) if start.statuses[row] == "moved"] == ["L5_TL"]
+    np.testing.assert_array_equal(start.positions[SCHEMA.index("L5_TL")], [1.0, 1.0])
+    session.move("T5_TL", place(session, "T6_TL"))
+    hints, start = asked[-2]  # then without the shift, which the image bears out as well
     shift = start.positions[ROWS[3:15]] - base.landmarks.positions[ROWS[4:16]]
     np.testing.assert_allclose(shift, 0, atol=1e-9)
     assert list(hints) == [SCHEMA.index("T5_TL")]
+
+
+def test_the_network_is_not_asked_twice_for_the_same():
+    asked = []
+    base = column_detection()
+
+    def repredict(hints, start):
+        asked.append(dict(hints))
+        return Seen(start)
+
+    session = Session(dataclasses.replace(base, repredict=repredict))
+    for share in (0.3, 0.6, 1.0):
+        session.move("T8_TL", share * place(session, "T9_TL") + (1 - share) * place(session, "T8_TL"), live=True)
+    assert not asked
+    session.move("T8_TL", place(session, "T9_TL"))
+    assert "levels" in session.message and len(asked) == 2  # as a shift, and as a vertebra found wrongly
+    session.undo()
+    session.move("T8_TL", place(session, "T9_TL"))
+    assert len(asked) == 2
 
 
 def test_the_image_decides_between_a_shift_and_one_vertebra_found_wrongly():
@@ -136,6 +158,33 @@ def test_the_image_decides_between_a_shift_and_one_vertebra_found_wrongly():
     assert "levels" not in (session.message or "")
 
 
+def test_a_shift_is_counted_from_levels_that_have_moved_up_already():
+    """A network that gives the uppermost vertebra the name that is put on it, and lets the others move up."""
+    base = column_detection()
+    first = base.landmarks.positions
+
+    def repredict(hints, start):
+        moved = [row for row in range(68) if start.statuses[row] == "moved"]
+        if not moved:
+            return Seen(start)
+        upper = start.positions[ROWS[0]]
+        places = shifted(first, ROWS, 1)
+        if np.abs(upper - first[ROWS[2]]).max() < 1:
+            places = shifted(places, ROWS, 1)
+        places[ROWS[-1]] = first[ROWS[0]]
+        return Seen(start.replace(positions=places), out_of_order=frozenset({16}))
+
+    session = Session(dataclasses.replace(base, repredict=repredict))
+    named = session.move("L5_TL", place(session, "T1_TL") + 1.0)
+    np.testing.assert_allclose(named.positions[ROWS[:-1]], first[ROWS[1:]], atol=1e-9)
+    assert session.message == "The vertebra on which you put L5_TL is now L5; the others were named again without it."
+    after = session.move("T8_TL", named.positions[SCHEMA.index("T9_TL")])
+    assert "one level down" in session.message
+    np.testing.assert_allclose(after.positions[ROWS[:14]], first[ROWS[2:16]], atol=4)
+    np.testing.assert_allclose(after.positions[ROWS[-1]], first[ROWS[0]], atol=2)
+    assert same(session.undo(), named)
+
+
 def test_steps_and_shifts_are_exact_inverses_inside_the_column():
     positions = column_detection().landmarks.positions
     there = shifted(positions, ROWS, 1)
@@ -146,5 +195,8 @@ def test_steps_and_shifts_are_exact_inverses_inside_the_column():
     for name, expected in (("T8_TL", 0), ("T9_TL", 1), ("T7_TL", -1), ("T10_TL", 0)):
         assert level_step(positions, ROWS, row, positions[SCHEMA.index(name)])[0] == expected
     assert level_step(positions, ROWS, row, positions[SCHEMA.index("T9_TL")])[1] == pytest.approx(1.0, rel=0.1)
+    squeezed = positions.copy()
+    squeezed[ROWS[6]] = positions[ROWS[7]] - 1.0  # T7 was found where T8 is
+    assert level_step(squeezed, ROWS, row, positions[SCHEMA.index("T10_TL")])[1] == pytest.approx(2.0, rel=0.1)
     above = 2 * positions[ROWS[0, 0]] - positions[ROWS[1, 0]]
     assert level_step(positions, ROWS, ROWS[0, 0], above)[0] == -1

@@ -169,3 +169,19 @@ def test_a_point_dropped_one_level_lower_shifts_all_labels(spine, lumbar):
     row = lumbar.ids.index("L1_C")
     assert "moved one level down" in session.message
     assert np.linalg.norm(moved.positions[row] - spine.landmarks.positions[lumbar.ids.index("L2_C")]) < 2.0
+
+
+def test_endplates_of_a_vertebra_that_the_end_of_the_volume_cuts_off_are_found(spine_detector, lumbar):
+    up = np.argmax(np.abs(lumbar.frame.steps[2]))
+    heights = lumbar.landmarks[:, up]
+    cut = round((heights[lumbar.ids.index("L4_C")] + heights[lumbar.ids.index("L4_SM")]) / 2)
+    kept = slice(cut, None) if lumbar.frame.steps[2, up] > 0 else slice(0, cut + 1)
+    start = np.zeros(3, dtype=int)
+    start[up] = kept.start
+    array = lumbar.voxels[tuple(kept if axis == 2 - up else slice(None) for axis in range(3))]
+    frame = lumbar.frame.cropped(start, array.shape[::-1])
+    found = spine_detector.detect(Image(np.ascontiguousarray(array), frame, "cut.nrrd")).landmarks
+    apart = np.linalg.norm(frame.to_physical(found.positions) - lumbar.physical(), axis=1)
+    assert apart[[lumbar.ids.index(f"L4_{point}") for point in ("SA", "SM", "SP")]].max() < 4.0
+    assert found.statuses[lumbar.ids.index("L4_C")] == "absent"
+    assert not np.isfinite(apart[[lumbar.ids.index(f"{level}_C") for level in ("L4", "L5")]]).any()

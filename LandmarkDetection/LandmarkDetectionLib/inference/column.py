@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -26,9 +26,11 @@ from .doubt import expected_errors
 from .fitness import Fit, fit_notes, judged, refusal
 from .joint import Progress
 from .level_notes import level_notes
-from .levels import level_rows
+from .levels import IN_DOUBT, level_rows
+from .names import claimed, left
 from .networks import Ensemble, stop_if
 from .orientation import HALF, SIDEWAYS
+from .remembered import Remembered
 from .vertebrae import SeenMaps, Vertebrae, find_vertebrae
 
 HINT_DEVIATION = 1.5
@@ -52,12 +54,16 @@ _NOTHING = -12.0  # margin of a film that shows next to no vertebrae
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """One window of a film as the members see it, before any hint, and its vertebrae at a finer scale."""
+    """One window of a film as the members see it, before any hint, and its vertebrae at a finer scale.
+
+    ``found`` are the vertebrae by members and hints: what changes but where they are expected asks for them again.
+    """
 
     window: Frame
     encoded: list[Tensor]
     corners: CornerStage | None = None
     fine: Frame | None = None
+    found: Remembered = field(default_factory=Remembered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,26 +250,60 @@ class ColumnPipeline:
     def read(
         self, look: Look, hints: Mapping[int, np.ndarray], start: LandmarkSet | None, image: Image
     ) -> Reading:
-        """Landmarks in a window, given hints (row to index coordinates) and where a shifted chain should lie."""
+        """Landmarks in a window, given hints (row to index coordinates) and where the others are expected."""
         frame = image.frame
         stride = self.column.stride
         grid = look.window.resampled(size=tuple(n // stride for n in look.window.size))
         cells = {row: grid.to_index(frame.to_physical(place)) for row, place in hints.items()}
-        told = [self.told(row, place, self.weights.contradiction) for row, place in cells.items()]
-        expected = []
-        if start is not None:
-            places = grid.to_index(frame.to_physical(start.positions))
-            known = np.flatnonzero(np.isfinite(places).all(axis=1))
-            expected = [self.told(row, places[row], _START) for row in known]
-        maps = self.hinted_maps(look, cells, grid)
         corners = grid.to_index(frame.to_physical(np.array([[0.0, 0.0], np.asarray(frame.size) - 1.0])))
+        key = (len(look.encoded), *((row, place.tobytes()) for row, place in sorted(cells.items())))
         # Beyond the film its edge goes on, and vertebrae in it with it.
-        vertebrae = find_vertebrae(maps).within(*corners)
-        chain = link(vertebrae, told + expected, corners[0, 1], corners[1, 1], self.weights)
-        evidence = chain.score - gained(chain, vertebrae, expected, self.weights)
+        vertebrae = look.found(key, lambda: find_vertebrae(self.hinted_maps(look, cells, grid)).within(*corners))
+        told = [self.told(row, place, self.weights.contradiction) for row, place in cells.items()]
+        chain, evidence = self.chain(vertebrae, told, start, grid, corners[:, 1])
         if look.corners is not None:
             vertebrae = refined(vertebrae, chain, look.corners, grid.index_map(look.fine))
         return Reading(self.landmark_set(vertebrae, chain, grid, frame), chain, vertebrae, grid, evidence)
+
+    def chain(
+        self, vertebrae: Vertebrae, told: list[Told], start: LandmarkSet | None, grid: Frame, limits: np.ndarray
+    ) -> tuple[Chain, float]:
+        """The chain, and its score without what it gains where landmarks were expected.
+
+        Args:
+            told: hints.
+            start: see `Repredict`.
+            limits: first and last row of the image in cells.
+        """
+        given, expected, moved_up = self.expected(vertebrae, start, grid)
+        chain = link(vertebrae, told + expected, *limits, self.weights, given)
+        evidence = chain.score - gained(chain, vertebrae, expected, self.weights)
+        if not moved_up:
+            return chain, evidence
+        # Where all other levels could move up, the image decides; in doubt, no vertebra is left without a name.
+        free = link(vertebrae, told, *limits, self.weights, given)
+        fuller = (chain.members >= 0).sum() > (free.members >= 0).sum()
+        return (chain, evidence) if fuller and evidence > free.score - IN_DOUBT else (free, free.score)
+
+    def expected(
+        self, vertebrae: Vertebrae, start: LandmarkSet | None, grid: Frame
+    ) -> tuple[dict[int, int], list[Told], bool]:
+        """Candidates of the levels that the user named, where all others are expected, and whether they move up."""
+        if start is None:
+            return {}, [], False
+        places = grid.to_index(start.frame.to_physical(start.positions))
+        known = np.isfinite(places).all(axis=1)
+        put = known & [status == "moved" for status in start.statuses]
+        given = claimed(vertebrae, [self.told(row, places[row], 0.0) for row in np.flatnonzero(put)], self.weights)
+        places[put] = np.nan
+        quads = places[self.rows]
+        homes = left(vertebrae, quads, given, self.weights)
+        expected = [
+            Told(level, corner, quads[home, corner], _START)
+            for level, home in homes.items()
+            for corner in np.flatnonzero(np.isfinite(quads[home]).all(axis=1))
+        ]
+        return given, expected, any(level != home for level, home in homes.items())
 
     def told(self, row: int, place: np.ndarray, most: float) -> Told:
         """A landmark that is known, for the chain."""
@@ -287,7 +327,7 @@ class ColumnPipeline:
         affine = grid.index_map(frame)
         matrix, offset = affine[:, :-1], affine[:, -1]
         cell = float(np.sqrt(abs(np.linalg.det(matrix))))
-        quads, seen = completed(chain.members, vertebrae.corners)
+        quads, seen = completed(chain.members, vertebrae.corners, chain.given)
         height = float(np.median(vertebrae.heights[chain.members[seen]])) if seen.any() else 0.0
         covariances = np.broadcast_to(height**2 / 4 * np.eye(2), (*quads.shape[:2], 2, 2)).copy()
         radii = np.full(quads.shape[:2], height)
@@ -301,7 +341,9 @@ class ColumnPipeline:
         outside = ~np.isfinite(positions).all(axis=1) | (outside_by(np.nan_to_num(positions), frame) > 1.0)
         positions[outside] = np.nan
         said = cell * radii.ravel()[order]
-        errors = expected_errors(said, positions, spread, frame.spacing, self.bundle.prior, calibration)
+        in_order = positions.copy()
+        in_order[self.rows[list(chain.given)]] = np.nan
+        errors = expected_errors(said, in_order, spread, frame.spacing, self.bundle.prior, calibration)
         statuses = np.where(outside, "absent", np.where(errors > threshold, "review", "predicted"))
         return LandmarkSet(
             schema=self.bundle.schema,
@@ -324,7 +366,7 @@ class ColumnPipeline:
 
         def repredict(hints: Mapping[int, np.ndarray], start: LandmarkSet) -> Seen:
             reading = self.read(look, hints, start, image)
-            return Seen(reading.landmarks, reading.evidence)
+            return Seen(reading.landmarks, reading.evidence, frozenset(reading.chain.given))
 
         members = reading.chain.members
         presence = float(1 - np.prod(1 - reading.vertebrae.presence[members[members >= 0]]))

@@ -77,7 +77,10 @@ def decode(
     said[absent] = np.nan
     errors = expected_errors(said, positions, spread, spacing, prior, calibration)
     threshold = calibration.review_threshold * shape_size(positions * spacing, prior) / unit
-    outside = absent | (outside_by(positions, image.frame) > np.fmax(1.0, errors))
+    # A film is made of the whole anatomy: what lies past its edge by less than its error may be on it. A volume ends
+    # anywhere.
+    beyond = np.fmax(1.0, errors) if dims == 2 else 0.0
+    outside = absent | (outside_by(positions, image.frame) > beyond)
     statuses = np.where(outside, "absent", np.where(errors > threshold, "review", "predicted"))
     positions[outside] = np.nan
     landmarks = LandmarkSet(

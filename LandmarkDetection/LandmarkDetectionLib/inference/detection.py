@@ -51,17 +51,22 @@ class Heatmaps:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """Landmarks as the image shows them, and the logarithm of how well it bears them out, up to a constant."""
+    """Landmarks as the image shows them, and the logarithm of how well it bears them out, up to a constant.
+
+    ``out_of_order`` are the levels (by number) that the user has put on a vertebra elsewhere in the column.
+    """
 
     landmarks: LandmarkSet
     evidence: float = 0.0
+    out_of_order: frozenset[int] = frozenset()
 
 
 Repredict = Callable[[Mapping[int, np.ndarray], LandmarkSet], Seen]
 """Landmarks as a network sees them that is told where some are.
 
 Takes the row of each hint and its position (d,) in index coordinates, and where all landmarks are expected: as first
-found, or shifted by some levels. It keeps the features of the image: only what depends on the hints is computed.
+found, or shifted by some levels, and ``moved`` where the user put a point far off its level: that is no hint, but may
+tell which vertebra is its level. It keeps the features of the image: only what depends on the hints is computed.
 """
 
 

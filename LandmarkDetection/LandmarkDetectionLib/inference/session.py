@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,32 +11,25 @@ from ..errors import LandmarkDetectionError
 from ..landmarks import LandmarkSet
 from .correction import Corrections, Corrector
 from .detection import Detection, Heatmaps, Repredict, landmark_values, landmarks_from_values
-from .levels import level_step, renamed_row, shifted
+from .levels import IN_DOUBT, level_step, shifted
 
-_FORMAT = 2
+_FORMAT = 3
 _CONTRADICTION = 30.0
 """Squared distance, in standard deviations, beyond which a drop contradicts the image; 95 % of errors lie below 6."""
 
-_IN_DOUBT = 3.0
-"""By how much the logarithm of probability may speak against a shift of all levels."""
+_KINDS = ("pins", "apart", "astray", "absent")
+"""Rows that `Corrections` holds, stored by name."""
 
 _FITS = 3.0
-"""Distance, in levels of a column, beyond which a drop fits nowhere and tells nothing of the other points."""
+"""Distance, in levels of a column, beyond which a drop is not about the place of its level, but about its name."""
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """One entry of the history.
-
-    `pinned`, `apart` (pins that say nothing about the others) and `absent` are ids; `absent` holds only what the user
-    marked so. `level` counts the levels by which the chain was shifted.
-    """
+    """One entry of the history: what the user has done so far, and what came of it."""
 
     landmarks: LandmarkSet
-    pinned: frozenset[str] = frozenset()
-    apart: frozenset[str] = frozenset()
-    absent: frozenset[str] = frozenset()
-    level: int = 0
+    corrections: Corrections = field(default_factory=Corrections)
     message: str | None = None
 
 
@@ -47,7 +40,8 @@ class Session:
     source ``user``, its expected error zero. The landmarks are a function of the detection, the pins and the absent
     points: with none of these they are those of the detection, untouched.
 
-    A corner of a column that is dropped on the neighboring level shifts all levels by one.
+    A corner of a column that is dropped on the neighboring level shifts all levels by one. One that is dropped on a
+    vertebra far from its level gives that vertebra its name, and no other level keeps it.
     """
 
     def __init__(self, detection: Detection) -> None:
@@ -64,7 +58,7 @@ class Session:
     @property
     def pinned(self) -> frozenset[str]:
         """Ids of the landmarks that the user has moved or pinned."""
-        return self._state.pinned
+        return self._names(self._state.corrections.pins)
 
     @property
     def can_undo(self) -> bool:
@@ -99,19 +93,21 @@ class Session:
             LandmarkDetectionError: unknown name, or a position that is not d finite numbers.
         """
         row, place = self.landmarks.schema.index(name), self._position(name, position)
-        state = self._state
-        if not live and name in state.pinned and np.array_equal(state.landmarks.positions[row], place):
-            return state.landmarks
-        step, far = self._step(state, row, place)
+        before = self._state.corrections
+        if not live and row in before.pins and np.array_equal(before.pins[row], place):
+            return self.landmarks
+        step, far = self._step(row, place)
         if live:
-            corrections = self._corrections(state)
-            return self._corrector.followed(corrections, row, place, apart=far or step != 0)
-        if step and self._shift_fits(row, place, step):
-            return self._shift(name, row, place, step)
-        surprise = self._corrector.surprise(self._corrections(state), row, place)
-        message = contradiction(name, far) if far or surprise > _CONTRADICTION else None
-        apart = state.apart | {name} if far else state.apart - {name}
-        return self._act({**self._pins(state), row: place}, apart, state.absent - {name}, state.level, message)
+            return self._corrector.followed(before, row, place, alone=far or step != 0)
+        after = before.put(row, place)
+        if far:
+            after = replace(after, astray=after.astray | {row})
+            return self._act(after, self._told_of_far(row, after))
+        moved = self._shifted(row, place, step) if step else None
+        if moved and self._shift_fits(after, moved):
+            return self._act(moved, self._told_of_shift(row, step))
+        surprise = self._corrector.surprise(self._in_order(row), row, place)
+        return self._act(after, contradiction(name, False) if surprise > _CONTRADICTION else None)
 
     def pin(self, name: str) -> LandmarkSet:
         """Confirms a landmark where it is: it stays, and counts as set by the user.
@@ -126,19 +122,16 @@ class Session:
 
     def release(self, name: str) -> LandmarkSet:
         """Gives a landmark back to the model; nothing happens if it was not pinned."""
-        row, state = self.landmarks.schema.index(name), self._state
-        if name not in state.pinned:
-            return state.landmarks
-        pins = {k: v for k, v in self._pins(state).items() if k != row}
-        return self._act(pins, state.apart - {name}, state.absent, state.level)
+        row, corrections = self.landmarks.schema.index(name), self._state.corrections
+        return self._act(corrections.without(row)) if row in corrections.pins else self.landmarks
 
     def mark_absent(self, name: str) -> LandmarkSet:
         """Declares that a landmark is not in the image; nothing happens if it is absent already."""
-        row, state = self.landmarks.schema.index(name), self._state
-        if state.landmarks.statuses[row] == "absent":
-            return state.landmarks
-        pins = {k: v for k, v in self._pins(state).items() if k != row}
-        return self._act(pins, state.apart - {name}, state.absent | {name}, state.level)
+        row, landmarks = self.landmarks.schema.index(name), self.landmarks
+        if landmarks.statuses[row] == "absent":
+            return landmarks
+        rest = self._state.corrections.without(row)
+        return self._act(replace(rest, absent=rest.absent | {row}))
 
     def shift_levels(self, step: int) -> LandmarkSet:
         """Gives every level the name of a neighbor: the labels of a column were off by one.
@@ -159,16 +152,9 @@ class Session:
         named = shifted(state.landmarks.positions, rows, step)[rows]
         if not np.isfinite(named).all(axis=-1).any():
             raise LandmarkDetectionError("No vertebra in the image would be left with a name; shift the other way.")
-        renamed = {name: renamed_row(rows, schema.index(name), step) for name in schema.ids}
-
-        def taken(names: frozenset[str]) -> frozenset[str]:
-            return frozenset(schema.ids[renamed[name]] for name in names if renamed[name] is not None)
-
-        pins = {renamed[schema.ids[row]]: place for row, place in self._pins(state).items()}
-        pins.pop(None, None)
         way = "down" if step > 0 else "up"
         message = f"All {len(schema.levels)} labels were moved one level {way}; undo brings them back."
-        return self._act(pins, taken(state.apart), taken(state.absent), state.level + step, message)
+        return self._act(state.corrections.renamed(rows, step), message)
 
     def undo(self) -> LandmarkSet:
         """Takes the last action back; nothing happens if there is none."""
@@ -182,7 +168,7 @@ class Session:
 
     def suggest_next(self) -> str | None:
         """Id of the free landmark whose correction is expected to help all most; None when none is free."""
-        row = self._corrector.most_helpful(self.landmarks, self._corrections(self._state))
+        row = self._corrector.most_helpful(self.landmarks, self._state.corrections)
         return None if row is None else self.landmarks.schema.ids[row]
 
     def attach_heatmaps(self, heatmaps: Heatmaps | None, repredict: Repredict | None = None) -> None:
@@ -207,8 +193,8 @@ class Session:
             "history": [
                 {
                     **landmark_values(state.landmarks),
-                    **{field: sorted(getattr(state, field)) for field in ("pinned", "apart", "absent")},
-                    "level": state.level,
+                    **{kind: sorted(self._names(getattr(state.corrections, kind))) for kind in _KINDS},
+                    "level": state.corrections.level,
                     "message": state.message,
                 }
                 for state in self._history[1:]
@@ -231,15 +217,11 @@ class Session:
         try:
             session = cls(Detection.from_dict(description["detection"]))
             base = session.detection.landmarks
-            session._history += [
-                _State(
-                    landmarks_from_values(base.schema, base.frame, entry),
-                    *(frozenset(entry[field]) for field in ("pinned", "apart", "absent")),
-                    int(entry["level"]),
-                    entry["message"],
-                )
-                for entry in description["history"]
-            ]
+            for entry in description["history"]:
+                landmarks = landmarks_from_values(base.schema, base.frame, entry)
+                pins, *others = (frozenset(map(base.schema.index, entry[kind])) for kind in _KINDS)
+                done = Corrections({row: landmarks.positions[row] for row in pins}, *others, int(entry["level"]))
+                session._history.append(_State(landmarks, done, entry["message"]))
             session._cursor = range(len(session._history))[description["cursor"]]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise LandmarkDetectionError(f"The stored session is damaged ({error}); detect again.") from error
@@ -251,74 +233,73 @@ class Session:
     def _state(self) -> _State:
         return self._history[self._cursor]
 
-    def _rows(self, names: frozenset[str]) -> frozenset[int]:
-        return frozenset(self.landmarks.schema.index(name) for name in names)
-
-    def _pins(self, state: _State) -> dict[int, np.ndarray]:
-        """Row and position of every pinned landmark of a state."""
-        return {row: state.landmarks.positions[row] for row in sorted(self._rows(state.pinned))}
+    def _names(self, rows: Iterable[int]) -> frozenset[str]:
+        return frozenset(self.landmarks.schema.ids[row] for row in rows)
 
     def _position(self, name: str, position: np.ndarray) -> np.ndarray:
-        place = np.asarray(position, dtype=float)
+        place = np.array(position, dtype=float)
         dims = self.landmarks.frame.dims
         if place.shape != (dims,) or not np.isfinite(place).all():
             raise LandmarkDetectionError(f"The position of '{name}' must be {dims} finite numbers.")
         return place
 
-    def _corrections(self, state: _State) -> Corrections:
-        """A state as the corrector takes it."""
-        return Corrections(self._pins(state), self._rows(state.apart), self._rows(state.absent), state.level)
-
-    def _step(self, state: _State, row: int, place: np.ndarray) -> tuple[int, bool]:
-        """By how many levels a drop shifts the chain, and whether it concerns its own point only."""
+    def _step(self, row: int, place: np.ndarray) -> tuple[int, bool]:
+        """By how many levels a drop shifts the chain, and whether it lies far off its level."""
         rows = self._corrector.levels
         if not len(rows) or not (rows == row).any():
             return 0, False
-        spacing = state.landmarks.frame.spacing
-        # Where the image shows the levels: a pin far from its level must not distort the measure.
-        places = self._corrector.seen(self._corrections(state)).landmarks.positions
-        step, distance = level_step(places * spacing, rows, row, place * spacing)
+        spacing = self.landmarks.frame.spacing
+        # Where the image shows the levels in their order: a pin far from its level must not distort the measure.
+        seen = self._corrector.seen(self._in_order(row))
+        places = seen.landmarks.positions * spacing
+        places[rows[list(seen.out_of_order)]] = np.nan
+        step, distance = level_step(places, rows, row, place * spacing)
         return step, not step and distance > _FITS
 
-    def _shift_fits(self, row: int, place: np.ndarray, step: int) -> bool:
+    def _in_order(self, row: int) -> Corrections:
+        """What was done, with the level of a point in its order again."""
+        state, rows = self._state.corrections, self._corrector.levels
+        own = rows[(rows == row).any(axis=1)].ravel() if len(rows) else rows
+        return state.alone(state.astray & set(own.tolist()))
+
+    def _shifted(self, row: int, place: np.ndarray, step: int) -> Corrections:
+        """What was done, and a shift of all levels by a drop.
+
+        Levels that moved up where one of them was put elsewhere have made a step already.
+        """
+        before = self._state.corrections
+        spare = len(self._corrector.seen(before).out_of_order)
+        moved = before.shifted(row, place, step)
+        while spare and not self._corrector.differ(before, moved):
+            spare, moved = spare - 1, replace(moved, level=moved.level + step)
+        return moved
+
+    def _shift_fits(self, alone: Corrections, moved: Corrections) -> bool:
         """Whether a drop on the neighboring level is a shift of all levels, not one vertebra that was found wrongly.
 
         Where a network can look again, the image decides between the two; in doubt, it is a shift.
         """
-        state = self._corrections(self._state)
-        pins = {**state.pins, row: place}
-        alone = replace(state, pins=pins, apart=state.apart - {row})
-        moved = replace(alone, apart=frozenset(state.pins), level=state.level + step)
-        return self._corrector.seen(moved).evidence >= self._corrector.seen(alone).evidence - _IN_DOUBT
+        return self._corrector.seen(moved).evidence >= self._corrector.seen(alone).evidence - IN_DOUBT
 
-    def _shift(self, name: str, row: int, place: np.ndarray, step: int) -> LandmarkSet:
-        """The whole chain one level up or down; what the user has set stays."""
-        state, schema = self._state, self.landmarks.schema
-        other = "below" if step > 0 else "above"
-        message = (
+    def _told_of_far(self, row: int, after: Corrections) -> str | None:
+        name, before = self.landmarks.schema.ids[row], self._state.corrections
+        if not self._corrector.is_out_of_order(after, row):
+            return contradiction(name, True)
+        known = self._corrector.seen(before).out_of_order == self._corrector.seen(after).out_of_order
+        return None if known else naming(name)
+
+    def _told_of_shift(self, row: int, step: int) -> str:
+        schema, other = self.landmarks.schema, "below" if step > 0 else "above"
+        return (
             f"{schema.landmarks[row].title} was put on the level {other}: all {len(schema.levels)} levels were moved "
             f"one level {'down' if step > 0 else 'up'}; undo brings them back."
         )
-        pins = self._pins(state)
-        # An older pin on the levels as they were would pull the shifted chain back.
-        apart = state.apart | {schema.ids[k] for k in pins}
-        return self._act({**pins, row: place}, apart - {name}, state.absent - {name}, state.level + step, message)
 
-    def _act(
-        self,
-        pins: dict[int, np.ndarray],
-        apart: frozenset[str],
-        absent: frozenset[str],
-        level: int,
-        message: str | None = None,
-    ) -> LandmarkSet:
+    def _act(self, corrections: Corrections, message: str | None = None) -> LandmarkSet:
         """Enters a new state into the history; what had been undone is forgotten."""
-        ids = self.landmarks.schema.ids
-        corrections = Corrections(pins, self._rows(apart), self._rows(absent), level)
-        plain = not (pins or absent or level)
+        plain = not (corrections.pins or corrections.absent or corrections.level)
         landmarks = self.detection.landmarks if plain else self._corrector.released(corrections)
-        pinned = frozenset(ids[row] for row in pins)
-        self._history[self._cursor + 1 :] = [_State(landmarks, pinned, apart, absent, level, message)]
+        self._history[self._cursor + 1 :] = [_State(landmarks, corrections, message)]
         self._cursor += 1
         return landmarks
 
@@ -327,3 +308,9 @@ def contradiction(name: str, alone: bool) -> str:
     """The sentence for a drop that the image does not bear out."""
     others = "the others were left as they are" if alone else "please check the others"
     return f"The image does not show {name} where you put it; it stays there, and {others}."
+
+
+def naming(name: str) -> str:
+    """The sentence for a drop on a vertebra far from the level of its point."""
+    level = name.split("_")[0]
+    return f"The vertebra on which you put {name} is now {level}; the others were named again without it."

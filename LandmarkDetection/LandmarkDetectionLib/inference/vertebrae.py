@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..heatmaps import cell_coordinates, grid_size
 from ..networks.vertebra_maps import VertebraMaps
 
 _LEAST = 0.05  # probability below which a peak is no candidate
@@ -93,10 +92,8 @@ def find_vertebrae(maps: SeenMaps) -> Vertebrae:
     row, column = cells // maps.centres.shape[1], cells % maps.centres.shape[1]
     place = torch.stack([column, row], dim=-1).float()
     expected = place[:, None] + maps.offsets[:, :, row, column].permute(2, 0, 1)
-    probabilities = local_corners(maps.corners, expected)
-    size = grid_size(maps.corners, 2)
-    cells = cell_coordinates(size, expected)
-    corners = probabilities @ cells
+    probabilities, cells = local_corners(maps.corners, expected)
+    corners = (probabilities[..., None] * cells).sum(dim=-2)
     offsets = cells - corners[:, :, None]
     covariances = torch.einsum("vkc,vkci,vkcj->vkij", probabilities, offsets, offsets)
     radii = (probabilities * offsets.norm(dim=-1)).sum(dim=-1)
@@ -109,15 +106,20 @@ def find_vertebrae(maps: SeenMaps) -> Vertebrae:
     )
 
 
-def local_corners(logits: Tensor, expected: Tensor) -> Tensor:
-    """Probabilities (V, 4, cells) of corners near where they are expected.
+def local_corners(logits: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities (V, 4, c) of corners near where they are expected, and the cells (V, 4, c, 2) of which they are.
 
     The corner's heatmap times a Gaussian about the expected place (V, 4, 2), in a window about it.
     """
-    cells = cell_coordinates(grid_size(logits, 2), logits)
+    size = torch.tensor(logits.shape[:0:-1])
+    width, height = (size.clamp(max=2 * _WINDOW + 1)).tolist()
+    first = (expected - _WINDOW).ceil().clamp(min=0).minimum(size - torch.tensor([width, height]))
+    steps = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), dim=-1).flatten(0, 1)
+    cells = first[:, :, None] + steps
+    column, row = cells.long().unbind(dim=-1)
     apart = cells - expected[:, :, None]
     near = (apart.abs() <= _WINDOW).all(dim=-1)
-    weight = logits.flatten(1) - 0.5 * apart.square().sum(dim=-1) / _REACH**2
+    weight = logits[torch.arange(len(logits))[:, None], row, column] - 0.5 * apart.square().sum(dim=-1) / _REACH**2
     # A corner expected outside the window of the network has no cell near it and goes to the nearest one.
     near |= ~near.any(dim=-1, keepdim=True)
-    return torch.softmax(weight.masked_fill(~near, -torch.inf), dim=-1)
+    return torch.softmax(weight.masked_fill(~near, -torch.inf), dim=-1), cells

@@ -109,9 +109,15 @@ class Hourglass(nn.Module):
         return self.entry(image)
 
     def features(self, encoded: Tensor, hints: Tensor | None = None) -> Tensor:
-        """Features before the heatmaps, shape ``(B, 4 * width, ...)``."""
-        fused = encoded if hints is None or self.fusion is None else encoded + self.fusion(hints)
-        return self.mixer(self.hourglass(fused))
+        """Features before the heatmaps, shape ``(B, 4 * width, ...)``.
+
+        No hints at all are taken for zeros, which the fusion has learnt to see as such: it adds something even then.
+        """
+        if self.fusion is not None:
+            if hints is None:
+                hints = encoded.new_zeros(len(encoded), self.hint_channels, *encoded.shape[2:])
+            encoded = encoded + self.fusion(hints)
+        return self.mixer(self.hourglass(encoded))
 
     def decode(self, encoded: Tensor, hints: Tensor | None = None) -> Tensor:
         """Heatmaps from ``encode`` and hints ``(B, hint_channels, ...)`` on the same grid."""
