@@ -48,7 +48,7 @@ _ROUNDS = 3  # windows laid about what was seen in the last one
 _FEWEST = 4  # levels that must be seen before a film counts as one of a spine
 _RECOGNISED = -2.4  # least of `Reading.recognised` for a whole column; chosen on films kept out of training
 _RECOGNISED_LESS = 0.15  # by which that is lower for each level that is not seen: a part of a column is harder to name
-_STEEP = 16.0  # margin of a film for a logarithm that is 1 above its limit
+_STEEP = 11.0  # margin of a film for a logarithm that is 1 above its limit
 _NOTHING = -12.0  # margin of a film that shows next to no vertebrae
 
 
