@@ -31,7 +31,7 @@ LAYERS = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
-IN_SLICER = {"numpy", "scipy", "SimpleITK", "PIL", "torch", "safetensors", "threadpoolctl"}
+IN_SLICER = {"numpy", "scipy", "SimpleITK", "PIL", "torch", "safetensors"}
 """What Slicer brings along or the module installs; anything else would have to be installed by the user."""
 
 ALSO_ALLOWED = {

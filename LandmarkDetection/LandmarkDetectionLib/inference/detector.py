@@ -15,7 +15,6 @@ from .exposure import with_exposure_noted
 from .joint import JointPipeline, Progress
 from .metal import with_metal_noted
 from .patches import PatchPipeline
-from .threads import single_threaded_algebra
 from .volume.column import VolumeColumnPipeline
 from .volume.joint import VolumeJointPipeline
 
@@ -46,7 +45,6 @@ class Detector:
         self.device = chosen.type
         self.pipeline = PIPELINES[bundle.kind](bundle, chosen)
 
-    @single_threaded_algebra()
     def detect(
         self,
         image: Image,

@@ -12,7 +12,6 @@ from ..landmarks import LandmarkSet
 from .correction import Corrections, Corrector
 from .detection import Detection, Heatmaps, Repredict, landmark_values, landmarks_from_values
 from .levels import IN_DOUBT, level_step, shifted
-from .threads import single_threaded_algebra
 
 _FORMAT = 3
 _CONTRADICTION = 30.0
@@ -82,7 +81,6 @@ class Session:
         shape = self._corrector.completed(self.landmarks)
         return 0.0 if shape is None else self.detection.prior.plausibility(shape)
 
-    @single_threaded_algebra()
     def move(self, name: str, position: np.ndarray, live: bool = False) -> LandmarkSet:
         """Puts a landmark where the user wants it and lets the others follow.
 
@@ -168,7 +166,6 @@ class Session:
         self._cursor = min(self._cursor + 1, len(self._history) - 1)
         return self.landmarks
 
-    @single_threaded_algebra()
     def suggest_next(self) -> str | None:
         """Id of the free landmark whose correction is expected to help all most; None when none is free."""
         row = self._corrector.most_helpful(self.landmarks, self._state.corrections)
@@ -298,7 +295,6 @@ class Session:
             f"one level {'down' if step > 0 else 'up'}; undo brings them back."
         )
 
-    @single_threaded_algebra()
     def _act(self, corrections: Corrections, message: str | None = None) -> LandmarkSet:
         """Enters a new state into the history; what had been undone is forgotten."""
         plain = not (corrections.pins or corrections.absent or corrections.level)

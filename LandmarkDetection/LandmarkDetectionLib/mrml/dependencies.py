@@ -1,4 +1,4 @@
-"""Installing PyTorch and other packages inside Slicer: when the user applies, on the main thread, never at start-up."""
+"""Installing PyTorch and safetensors inside Slicer: when the user applies, on the main thread, never at start-up."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import slicer.util
 from ..errors import LandmarkDetectionError
 
 TORCH_VERSIONS = ">=2.1"
-REQUIREMENTS = ("safetensors>=0.4", "threadpoolctl>=3.1")
-PACKAGES = ("safetensors", "threadpoolctl")
+REQUIREMENTS = ("safetensors>=0.4",)
 
 
 def missing_dependencies() -> tuple[str, ...]:
     """Names of the packages that detection needs and that cannot be found; nothing is imported."""
-    return tuple(name for name in ("torch", *PACKAGES) if importlib.util.find_spec(name) is None)
+    return tuple(name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None)
 
 
 def ensure_dependencies() -> None:
@@ -28,7 +27,7 @@ def ensure_dependencies() -> None:
     """
     if "torch" in missing_dependencies():
         _install_torch()
-    if not set(PACKAGES).isdisjoint(missing_dependencies()):
+    if "safetensors" in missing_dependencies():
         _install_packages()
     try:
         import safetensors  # noqa: F401
@@ -60,10 +59,8 @@ def _install_packages() -> None:
         slicer.packaging.pip_ensure(list(REQUIREMENTS), requester="LandmarkDetection", skip_in_testing=False)
     except (RuntimeError, subprocess.CalledProcessError) as error:
         raise LandmarkDetectionError(
-            f"The Python packages {' and '.join(PACKAGES)} could not be installed ({error}); check the network and "
-            "apply again."
+            f"The Python package safetensors could not be installed ({error}); check the network and apply again."
         ) from error
     importlib.invalidate_caches()
-    missing = [name for name in PACKAGES if name in missing_dependencies()]
-    if missing:
-        raise LandmarkDetectionError(f"The Python package {missing[0]} was not installed; apply again and accept it.")
+    if "safetensors" in missing_dependencies():
+        raise LandmarkDetectionError("The Python package safetensors was not installed; apply again and accept it.")
