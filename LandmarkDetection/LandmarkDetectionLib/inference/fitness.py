@@ -23,10 +23,10 @@ LIMIT = 0.5
 """Score below which a film is refused."""
 
 CLEAR = 6.0
-"""Margin from which a film is not looked at turned: of 54 knees and 40 spines upside down none came near it."""
+"""Margin from which a film is not looked at turned: of 54 knees and 32 spines upside down none reached it."""
 
 _TOLERANCE = 1.0  # by which a turned film may fit better, as that of a part of a column does by chance
-_NAMED = 4.0  # margin of a turned film from which it is said how to turn it; noise and parts of columns reach 3
+_NAMED = 4.0  # margin of a turned film from which it is said how to turn it; 30 of 32 spines upside down reach it
 _DOUBT = 4.0  # margin for a mean expected error e times smaller than the limit
 
 
