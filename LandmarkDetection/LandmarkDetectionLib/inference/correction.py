@@ -191,6 +191,7 @@ class Corrector:
         dims, unit = len(self.spacing), np.sqrt(np.mean(self.spacing**2))
         before = expected_radius(diagonal_blocks(self._joint(image, corrections.absent), dims))
         left = diagonal_blocks(told.joint, dims)
+        after = expected_radius(left)
         freedom = self.prior.degrees_of_freedom
         scaling = (freedom + told.squared) / (freedom + told.count)
         certainty = self.detection.certainty
@@ -202,7 +203,7 @@ class Corrector:
             factor = seen.expected_errors[row] * unit / before[row]
             positions[row] += told.shift[row] / self.spacing
             covariances[row] = region * factor**2 * left[row] / np.outer(self.spacing, self.spacing)
-            errors[row] = np.sqrt(scaling) * factor * expected_radius(left[row]) / unit
+            errors[row] = np.sqrt(scaling) * factor * after[row] / unit
             if threshold is not None:
                 statuses[row] = "review" if errors[row] > threshold else "predicted"
         for row in corrections.absent:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from .gaussian import shrunk_covariance
+from .linear import factor, product, solve
 
 _EXACT = 1e-9  # of the mean variance, added where a matrix is solved with
 _OWN = 12.0
@@ -84,11 +84,11 @@ def condition(joint: np.ndarray, rows: np.ndarray, apart: np.ndarray, dims: int)
         own = joint[np.ix_(*[known[k * dims : (k + 1) * dims]] * 2)]
         distance = float(offset @ np.linalg.solve(own + _EXACT * np.trace(own) * np.eye(dims), offset))
         block[at] += max(distance / _OWN - 1.0, 0.0) * own
-    factor = cho_factor(block, lower=True)
-    gain = cho_solve(factor, joint[known]).T
+    lower = factor(block)
+    gain = solve(lower, joint[known]).T
     shift = gain @ apart.ravel()
-    left = joint - gain @ joint[known]
+    left = joint - product(gain, joint[known])
     left = (left + left.T) / 2
     left[known], left[:, known] = 0.0, 0.0
-    squared = float(apart.ravel() @ cho_solve(factor, apart.ravel()))
+    squared = float(apart.ravel() @ solve(lower, apart.ravel()))
     return Conditioned(shift.reshape(-1, dims), left, squared, len(known))

@@ -21,6 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from .gaussian import shrunk_covariance, student_excess
+from .linear import factor, inverse, product, solve_triangular
 from .procrustes import Similarity, fit_similarity, generalised_procrustes, normalised, pose_directions
 from .solve import Linearised, Posterior, block_diagonal, diagonal_blocks, rotated
 
@@ -191,7 +192,7 @@ class ShapePrior:
         pose = fit_similarity(self.mean[known], positions[known])
         rows = (known[:, None] * dims + np.arange(dims)).ravel()
         observed = pose.undo_covariance(covariances[known])
-        precision = np.linalg.inv(self._spread[np.ix_(rows, rows)] + block_diagonal(observed))
+        precision = inverse(self._spread[np.ix_(rows, rows)] + block_diagonal(observed))
         offsets = (pose.undo(positions[known]) - self.mean[known]).ravel()
         left_out = np.linalg.solve(diagonal_blocks(precision, dims), (precision @ offsets).reshape(-1, dims, 1))
         apart[known] = pose.scale * np.linalg.norm(left_out[..., 0], axis=1)
@@ -232,19 +233,19 @@ class ShapePrior:
     def _inverse_root(self) -> np.ndarray:
         """(k, n * d): whitens the deviation from the mean, blind to the pose directions."""
         complement = _complement(self.mean)
-        root = np.linalg.cholesky(complement.T @ self.covariance @ complement)
-        return np.linalg.solve(root, complement.T)
+        inner = product(product(complement.T, self.covariance), complement)
+        return solve_triangular(factor(inner), complement.T)
 
     @cached_property
     def _spread(self) -> np.ndarray:
         """(n * d, n * d) covariance of the prior with a pose that may be any."""
-        return np.linalg.inv(self._precision)
+        return inverse(self._precision)
 
     @cached_property
     def _precision(self) -> np.ndarray:
         """(n * d, n * d) precision of the prior, all but zero along the pose directions."""
         basis = pose_directions(normalised(self.mean))
-        return self._inverse_root.T @ self._inverse_root + _FLAT * basis @ basis.T
+        return product(self._inverse_root.T, self._inverse_root) + _FLAT * basis @ basis.T
 
 
 def _complement(mean: np.ndarray) -> np.ndarray:

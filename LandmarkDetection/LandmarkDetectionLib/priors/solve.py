@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+
+from .linear import factor, inverse, solve
 
 _UNKNOWN = 1e2  # a variance, in squared radii of the shape, that only an undetermined pose can have
 
@@ -85,13 +86,13 @@ class Linearised:
         values, free, known = self.placed.copy(), ~self.known, self.known
         if free.any():
             wanted = self.information[free] - self.precision[np.ix_(free, known)] @ self.placed[known]
-            values[free] = cho_solve(cho_factor(self.precision[np.ix_(free, free)], lower=True), wanted)
+            values[free] = solve(factor(self.precision[np.ix_(free, free)]), wanted)
         return values
 
     def covariance(self) -> np.ndarray:
         """(n * d, n * d) posterior covariance, zero where known."""
         covariance, free = np.zeros_like(self.precision), np.ix_(~self.known, ~self.known)
-        covariance[free] = _inverse(self.precision[free])
+        covariance[free] = inverse(self.precision[free])
         return covariance
 
     def scaling(self, degrees_of_freedom: float) -> float:
@@ -103,7 +104,7 @@ class Linearised:
         if not known.any():
             return 1.0
         unit = np.eye(len(known))[:, known]
-        columns = cho_solve(cho_factor(self.precision, lower=True), unit)
+        columns = solve(factor(self.precision), unit)
         innovation = self.placed[known] - columns.T @ self.information
         block = columns[known]
         variances, directions = np.linalg.eigh((block + block.T) / 2)
@@ -117,9 +118,3 @@ def rotated(joint: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     dims = len(rotation)
     half = (joint.reshape(-1, dims) @ rotation.T).reshape(joint.shape)
     return (half.T.reshape(-1, dims) @ rotation.T).reshape(joint.shape)
-
-
-def _inverse(matrix: np.ndarray) -> np.ndarray:
-    """Inverse of a symmetric positive definite matrix, symmetric to the last bit."""
-    inverse = cho_solve(cho_factor(matrix, lower=True), np.eye(len(matrix))) if len(matrix) else matrix
-    return (inverse + inverse.T) / 2
