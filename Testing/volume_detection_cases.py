@@ -11,7 +11,7 @@ import torch
 from LandmarkDetectionLib.geometry import Frame
 from LandmarkDetectionLib.images import Image
 from LandmarkDetectionLib.inference.bundle import Bundle, Calibration
-from LandmarkDetectionLib.inference.decoding import decode, described, oriented_prior
+from LandmarkDetectionLib.inference.decoding import decode, described
 from LandmarkDetectionLib.inference.detection import Detection
 from LandmarkDetectionLib.landmarks import load_schema
 from LandmarkDetectionLib.phantoms.knee_scene import knee_scene
@@ -118,7 +118,7 @@ def detection_of(
     """
     random = np.random.default_rng(seed)
     maps, grids = bells(places + random.normal(0, error, places.shape), said, random)
-    decoded = decode(bundle, image, maps, grids, oriented_prior(bundle, image.frame), absent=absent)
+    decoded = decode(bundle, image, maps, grids, absent=absent)
     return described(bundle, image, decoded, 0.99)
 
 

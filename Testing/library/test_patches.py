@@ -221,7 +221,7 @@ def test_views_are_those_of_the_training(tmp_path):
     apart = pipeline.normalised(views) - normalised_views(taught).numpy()
     assert np.abs(apart).mean() < 0.02
     heatmaps, grids = pipeline.locate(image, image.frame.to_physical(points), lambda: False)
-    found = decode(pipeline.bundle, image, heatmaps, grids, pipeline.bundle.prior).landmarks
+    found = decode(pipeline.bundle, image, heatmaps, grids).landmarks
     with torch.no_grad():
         expected = find_in_patches(pipeline.landmarks.members[0], gray, near, geometry, pipeline.landmarks.stride)
     assert np.median(np.abs(found.positions - expected.numpy())) < 0.1

@@ -77,21 +77,36 @@ def test_no_film_and_no_shape_of_a_val_subject_is_learnt_from(film_model, kept_o
     assert set(film_model.films.names).isdisjoint(film_model.named.names)
 
 
-def test_no_subject_of_a_fold_is_labelled_by_its_teacher(film_model):
-    """Labels for unlabelled films leave out the other knee of a film of the fold, whatever the gate lets through."""
-    fold = 0
-    subjects = film_model.subjects_of(fold)
-    assert subjects and not subjects & set(film_model.films_without(fold).subjects)
-    everything, other_knees = film_model.named, film_model.nameless
-    inside = [subject in subjects for subject in everything.subjects]
-    assert any(inside)
-    few = [row < 4 or kept for row, kept in enumerate(inside)]
-    film_model.named = everything.select(few)
-    film_model.nameless = other_knees.select([row < 2 for row in range(len(other_knees))])
-    labelled = film_model.labels_of(Hourglass(1, 16, width=8, depth=1).eval(), fold)
-    film_model.named, film_model.nameless = everything, other_knees
-    named = [subject for subject in labelled.subjects if subject]
-    assert named and not subjects & set(named)
+def teachers(*seeds: int) -> list[Hourglass]:
+    """Networks that have learnt nothing, each otherwise."""
+    networks = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        networks.append(Hourglass(1, 16, width=8, depth=1).eval())
+    return networks
+
+
+def test_a_teacher_has_not_seen_the_subjects_of_its_fold(film_model):
+    for fold in range(film_model.recipe.folds):
+        subjects = film_model.subjects_of(fold)
+        assert subjects and not subjects & set(film_model.films_without(fold).subjects)
+
+
+def test_labels_are_the_mean_of_all_teachers_where_they_agree(film_model, monkeypatch):
+    films = film_model.named.select([row < 3 for row in range(len(film_model.named))])
+    both = teachers(0, 1)
+    monkeypatch.setitem(vars(film_model), "teachers", both)
+    labelled = film_model.labels_of(films, film_model.gate)
+    assert labelled.names == films.names and labelled.sides == films.sides
+    alone = []
+    for teacher in both:
+        monkeypatch.setitem(vars(film_model), "teachers", [teacher])
+        alone.append(film_model.labels_of(films, film_model.gate).points)
+    torch.testing.assert_close(labelled.points, (alone[0] + alone[1]) / 2, atol=1e-3, rtol=0)
+    apart = (alone[0] - alone[1]).norm(dim=-1).mean(1) / 2
+    assert apart.min() > 0.1
+    monkeypatch.setitem(vars(film_model), "teachers", both)
+    assert len(film_model.labels_of(films, replace(film_model.gate, spread=1e-6))) == 0
 
 
 def test_every_film_shows_lateral_on_the_left(film_model):
@@ -199,12 +214,13 @@ def test_shapes_are_placed_by_scale_and_shift_alone():
     assert misfit.min() > 0.3
 
 
-def test_known_shapes_come_back_on_films_without_labels(film_model):
-    """A shape that is annotated but not placed keeps its form; only films that a teacher recognizes are kept."""
-    teacher = Hourglass(1, 16, width=8, depth=1).eval()
-    assert len(film_model.films_of_shapes(teacher)) == 0
-    film_model.recipe["landmarks"]["misfit"] = math.inf
-    films = film_model.films_of_shapes(teacher)
+def test_known_shapes_come_back_on_films_without_labels(film_model, monkeypatch):
+    """A shape that is annotated but not placed keeps its form; only films that the teachers recognize are kept."""
+    monkeypatch.setitem(vars(film_model), "teachers", teachers(0, 1))
+    assert len(film_model.films_of_shapes) == 0
+    del film_model.films_of_shapes  # kept once it is made
+    monkeypatch.setitem(film_model.recipe["landmarks"], "misfit", math.inf)
+    films = film_model.films_of_shapes
     assert len(films) >= 30 and not set(films.names) & set(film_model.films.names)
     table = film_model.shapes
     rows = {f"{s}{side}": row for row, (s, side) in enumerate(zip(table.subjects, table.sides, strict=True))}

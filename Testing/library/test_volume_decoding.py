@@ -12,7 +12,7 @@ from LandmarkDetectionLib.geometry import Frame
 from LandmarkDetectionLib.heatmaps import splat
 from LandmarkDetectionLib.images import Image
 from LandmarkDetectionLib.inference.bundle import Calibration
-from LandmarkDetectionLib.inference.decoding import decode, described, oriented_prior, outside_by
+from LandmarkDetectionLib.inference.decoding import decode, described, outside_by
 from LandmarkDetectionLib.inference.finer import FINER, WINDOW, finer, near_modes
 from LandmarkDetectionLib.inference.session import Session
 from LandmarkDetectionLib.inference.shape_pose import plausibility_of_seen, shape_size
@@ -116,7 +116,7 @@ def test_a_dot_is_found_where_it_was_painted(frame, prior):
     cells = np.array([grid.to_index(point) for grid, point in zip(grids, points, strict=True)])
     dots = splat(torch.tensor(cells), (20, 20, 20)).clamp(min=1e-12).log().float().view(-1, 20, 20, 20)
     bundle = bundle_of(prior)
-    decoded = decode(bundle, solid_image(frame), dots, grids, oriented_prior(bundle, frame))
+    decoded = decode(bundle, solid_image(frame), dots, grids)
     found = decoded.landmarks.physical()
     assert np.abs(np.array([g.to_index(p) for g, p in zip(grids, found, strict=True)]) - cells).max() < 0.05
     assert set(decoded.landmarks.statuses) == {"predicted"}
@@ -129,7 +129,7 @@ def test_lengths_and_spreads_are_the_same_in_any_voxels(frame, prior):
     grids = windows(points, seed=1)
     bundle = bundle_of(prior)
     landmarks = decode(
-        bundle, solid_image(frame), gaussian_maps(points, grids), grids, oriented_prior(bundle, frame)
+        bundle, solid_image(frame), gaussian_maps(points, grids), grids
     ).landmarks
     np.testing.assert_allclose(landmarks.physical(), points, atol=0.05 * CELL)
     usual = 1.2 * CELL * math.sqrt(8 / math.pi)
@@ -146,7 +146,7 @@ def test_what_the_others_say_does_not_depend_on_the_orientation(name, prior):
     points[4] += [30.0, 0.0, 0.0]
     grids = windows(points, seed=2)
     bundle, frame = bundle_of(prior, shape_scale=[1.0] * COUNT, error_scale=[0.0] * COUNT), FRAMES[name]
-    decoded = decode(bundle, solid_image(frame), gaussian_maps(points, grids), grids, oriented_prior(bundle, frame))
+    decoded = decode(bundle, solid_image(frame), gaussian_maps(points, grids), grids)
     errors = decoded.landmarks.expected_errors_mm()
     assert np.argmax(errors) == 4 and errors[4] == pytest.approx(30.0, abs=8.0)
     assert np.delete(errors, 4).max() < 15.0
@@ -155,7 +155,7 @@ def test_what_the_others_say_does_not_depend_on_the_orientation(name, prior):
 def test_heatmaps_are_windows_of_fine_cells_about_the_modes(prior):
     points = SHAPE + 1.0
     grids = windows(points, seed=3)
-    decoded = decode(bundle_of(prior), solid_image(FRAMES["even"]), gaussian_maps(points, grids), grids, prior)
+    decoded = decode(bundle_of(prior), solid_image(FRAMES["even"]), gaussian_maps(points, grids), grids)
     heatmaps = decoded.heatmaps
     assert heatmaps.logits.shape == (COUNT, *[WINDOW * FINER] * 3)
     np.testing.assert_allclose(np.exp(heatmaps.logits).sum(axis=(1, 2, 3)), 1.0, rtol=1e-4)
@@ -187,7 +187,7 @@ def test_absent_landmarks_say_nothing_of_the_others(prior):
     maps[7] = maps[7].roll(5, 0)
     bundle, frame = bundle_of(prior, shape_scale=[1.0] * COUNT), FRAMES["thick slices"]
     gone = np.isin(np.arange(COUNT), [2, 7])
-    decoded = decode(bundle, solid_image(frame), maps, grids, prior, absent=gone)
+    decoded = decode(bundle, solid_image(frame), maps, grids, absent=gone)
     landmarks = decoded.landmarks
     assert [status == "absent" for status in landmarks.statuses] == gone.tolist()
     for values in (landmarks.positions, landmarks.covariances, landmarks.expected_errors):
@@ -205,7 +205,7 @@ def test_nothing_at_all_may_be_there(prior):
     grids = windows(SHAPE)
     bundle, frame = bundle_of(prior), FRAMES["even"]
     decoded = decode(
-        bundle, solid_image(frame), torch.zeros(COUNT, 20, 20, 20), grids, prior, absent=np.ones(COUNT, dtype=bool)
+        bundle, solid_image(frame), torch.zeros(COUNT, 20, 20, 20), grids, absent=np.ones(COUNT, dtype=bool)
     )
     assert set(decoded.landmarks.statuses) == {"absent"}
     assert described(bundle, solid_image(frame), decoded, 0.0).plausibility == 0.0

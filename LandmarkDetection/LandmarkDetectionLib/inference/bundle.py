@@ -52,6 +52,8 @@ class Calibration:
         review_threshold: expected error above which a landmark is to be reviewed, as a share of the centroid size.
         refusal_threshold: mean expected error, in the same unit, above which the film is not of the anatomy.
         certainty: what may be promised; None where that was not measured.
+        scatter: share of the model's errors (`Bundle.errors`) that a point is taken to have of its own when the shape
+            prior steadies it, see `steadied`; 0 leaves the points where the heatmaps have them.
     """
 
     presence_threshold: float
@@ -63,12 +65,13 @@ class Calibration:
     review_threshold: float
     refusal_threshold: float
     certainty: Certainty | None = None
+    scatter: float = 0.0
 
     @classmethod
-    def neutral(cls, landmarks: int, presence_threshold: float) -> Calibration:
+    def neutral(cls, landmarks: int, presence_threshold: float, scatter: float = 0.0) -> Calibration:
         """A model that says what its maps say and refuses nothing but what does not show its anatomy."""
         ones = (1.0,) * landmarks
-        return cls(presence_threshold, ones, ones, ones, (0.0,) * landmarks, ones, 1.0, inf)
+        return cls(presence_threshold, ones, ones, ones, (0.0,) * landmarks, ones, 1.0, inf, scatter=scatter)
 
     def to_dict(self) -> dict:
         """Plain JSON values; an infinite threshold becomes null."""

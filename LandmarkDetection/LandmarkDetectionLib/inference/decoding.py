@@ -14,12 +14,13 @@ from ..geometry import Frame
 from ..heatmaps import covariance, expected_radial_error, local_expectation
 from ..images import Image
 from ..landmarks import LandmarkSet
-from ..priors import ShapePrior
+from ..priors import ErrorModel, ShapePrior
 from .bundle import Bundle
 from .detection import Detection, Heatmaps, Repredict
 from .doubt import expected_errors
 from .finer import FINER, finer, near_modes
 from .shape_pose import is_left_handed, plausibility_of_seen, shape_size
+from .steadying import steadied
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ def decode(
     image: Image,
     heatmaps: Tensor,
     grids: Sequence[Frame],
-    prior: ShapePrior,
+    side: Literal["left", "right"] | None = None,
     absent: np.ndarray | None = None,
 ) -> Decoded:
     """Landmarks of an image.
@@ -47,11 +48,12 @@ def decode(
     Args:
         heatmaps: (n, h, w) or (n, d, h, w) log-probabilities, not calibrated: no temperature moves a point.
         grids: of each heatmap, in any orientation; square (cubic) cells of one size.
-        prior: in the orientation of the image, see `oriented_prior`.
+        side: of the body that the image shows, where the bundle knows it.
         absent: (n,) landmarks that are not in the image: their heatmaps do not count and become flat, and neither do
             they count where the points are looked at together. None where all are there.
     """
     calibration, dims = bundle.calibration, image.dims
+    prior, errors = oriented_prior(bundle, image.frame, side), oriented_errors(bundle, side)
     absent = np.zeros(len(heatmaps), dtype=bool) if absent is None else np.asarray(absent, dtype=bool)
     heatmaps = torch.where(torch.from_numpy(absent).view(-1, *[1] * dims), 0.0, heatmaps)
     cells = local_expectation(heatmaps, dims)
@@ -66,29 +68,33 @@ def decode(
     fine = tuple(grid.resampled(size=tempered.shape[:0:-1]) for grid in grids)
     maps = np.array([grid.index_map(image.frame) for grid in fine])
     matrices = maps[:, :, :-1]
-    positions = np.einsum("nij,nj->ni", matrices, cells.double().numpy()) + maps[:, :, -1]
-    spread = matrices @ covariance(tempered, cells, dims).double().numpy() @ matrices.transpose(0, 2, 1)
-    positions[absent], spread[absent] = np.nan, np.nan
-    # Pixels need not be square: lengths are those of `LandmarkSet.expected_errors_mm`.
     spacing = image.frame.spacing
+    seen = np.einsum("nij,nj->ni", matrices, cells.double().numpy()) + maps[:, :, -1]
+    seen[absent] = np.nan
+    positions = steadied(seen, spacing, prior, errors, calibration.scatter)
+    if positions is not seen:
+        cells = torch.from_numpy(np.linalg.solve(matrices, (positions - maps[:, :, -1])[..., None])[..., 0]).float()
+    spread = matrices @ covariance(tempered, cells, dims).double().numpy() @ matrices.transpose(0, 2, 1)
+    spread[absent] = np.nan
+    # Pixels need not be square: lengths are those of `LandmarkSet.expected_errors_mm`.
     unit = np.sqrt(np.mean(spacing**2))
     lengths = np.array([grid.spacing[0] for grid in fine]) / unit
     said = lengths * expected_radial_error(wide, cells, dims).double().numpy()
     said[absent] = np.nan
-    errors = expected_errors(said, positions, spread, spacing, prior, calibration)
+    expected = expected_errors(said, positions, spread, spacing, prior, calibration)
     threshold = calibration.review_threshold * shape_size(positions * spacing, prior) / unit
     # A film is made of the whole anatomy: what lies past its edge by less than its error may be on it. A volume ends
     # anywhere.
-    beyond = np.fmax(1.0, errors) if dims == 2 else 0.0
+    beyond = np.fmax(1.0, expected) if dims == 2 else 0.0
     outside = absent | (outside_by(positions, image.frame) > beyond)
-    statuses = np.where(outside, "absent", np.where(errors > threshold, "review", "predicted"))
+    statuses = np.where(outside, "absent", np.where(expected > threshold, "review", "predicted"))
     positions[outside] = np.nan
     landmarks = LandmarkSet(
         schema=bundle.schema,
         frame=image.frame,
         positions=positions,
         covariances=np.asarray(calibration.covariance_scale)[:, None, None] * spread,
-        expected_errors=errors,
+        expected_errors=expected,
         statuses=tuple(statuses.tolist()),
         sources=(f"{bundle.name} {bundle.version}",) * len(positions),
     )
@@ -106,9 +112,7 @@ def described(
     repredict: Repredict | None = None,
 ) -> Detection:
     """The detection of an image, with what the bundle knows of shapes and errors in the orientation of the image."""
-    prior, errors = oriented_prior(bundle, image.frame, side), bundle.errors
-    if errors is not None and side is not None and side == bundle.mirrored_side:
-        errors = errors.mirrored(image.dims)
+    prior, errors = oriented_prior(bundle, image.frame, side), oriented_errors(bundle, side)
     return Detection(
         bundle_name=bundle.name,
         bundle_version=bundle.version,
@@ -137,6 +141,12 @@ def oriented_prior(bundle: Bundle, frame: Frame, side: Literal["left", "right"] 
     """
     mirrored = side is not None and side == bundle.mirrored_side
     return bundle.prior.mirrored() if mirrored != is_left_handed(frame) else bundle.prior
+
+
+def oriented_errors(bundle: Bundle, side: Literal["left", "right"] | None = None) -> ErrorModel | None:
+    """How the errors of a bundle go together, on the side of the body that an image shows."""
+    mirrored = side is not None and side == bundle.mirrored_side
+    return bundle.errors.mirrored(bundle.schema.dims) if mirrored and bundle.errors is not None else bundle.errors
 
 
 def outside_by(positions: np.ndarray, frame: Frame) -> np.ndarray:

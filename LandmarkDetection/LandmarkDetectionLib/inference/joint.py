@@ -17,7 +17,7 @@ from ..preprocessing.crop import centroid_size, crop_about
 from ..preprocessing.intensity import normalise
 from ..preprocessing.resample import sample
 from .bundle import Bundle
-from .decoding import decode, described, oriented_prior
+from .decoding import decode, described
 from .detection import Detection
 from .fitness import Fit, doubt_margin, fit_notes, judged, refusal
 from .networks import Ensemble, mixture, stop_if
@@ -128,8 +128,7 @@ class JointPipeline:
     ) -> Detection:
         """Landmarks in the frame of the image, with what the heatmaps and the shape say about them."""
         bundle = self.bundle
-        prior = oriented_prior(bundle, image.frame, chosen.side)
-        decoded = decode(bundle, image, heatmaps, (grid,) * len(heatmaps), prior)
+        decoded = decode(bundle, image, heatmaps, (grid,) * len(heatmaps), chosen.side)
         others = [candidate.presence for candidate in candidates.values() if candidate.side != chosen.side]
         probability = sigmoid(chosen.presence - max(others))
         return described(bundle, image, decoded, sigmoid(chosen.presence), notes, chosen.side, probability)

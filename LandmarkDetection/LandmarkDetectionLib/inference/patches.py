@@ -107,7 +107,7 @@ class PatchPipeline:
         self, image: Image, candidate: Candidate, heatmaps: Tensor, grids: tuple[Frame, ...]
     ) -> Detection:
         """Landmarks in the frame of the image, with what the heatmaps and the shape say about them."""
-        decoded = decode(self.bundle, image, heatmaps, grids, self.bundle.prior)
+        decoded = decode(self.bundle, image, heatmaps, grids)
         return described(self.bundle, image, decoded, sigmoid(candidate.presence))
 
 

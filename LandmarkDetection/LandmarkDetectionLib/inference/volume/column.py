@@ -15,7 +15,7 @@ from ...landmarks import LandmarkSet
 from ...preprocessing.volume_window import body_frame
 from ..bundle import Bundle
 from ..chain import Chain, ChainWeights, Told, gained, level_doubt, link
-from ..decoding import Decoded, decode, described, oriented_prior
+from ..decoding import Decoded, decode, described
 from ..detection import Detection, Seen
 from ..fitness import Fit, fit_notes, refusal
 from ..joint import Progress
@@ -179,7 +179,7 @@ class VolumeColumnPipeline:
                 maps[rows], absent[rows], doubt[rows] = heatmaps[member], False, apart[level]
                 for row in rows:
                     grids[row] = look.points.grids[member]
-        decoded = decode(bundle, image, maps, grids, oriented_prior(bundle, image.frame), absent)
+        decoded = decode(bundle, image, maps, grids, absent=absent)
         seen = np.flatnonzero(chain.members >= 0)
         is_broken = len(seen) > 0 and len(seen) <= np.ptp(seen)
         return in_doubt(decoded, doubt / np.sqrt(np.mean(image.frame.spacing**2)), is_broken)

@@ -18,7 +18,7 @@ from ...heatmaps import expected_radial_error, local_expectation, log_probabilit
 from ...images import Image
 from ...landmarks import LandmarkSet
 from ..bundle import Bundle
-from ..decoding import decode, oriented_prior
+from ..decoding import decode
 from ..detection import Detection, Seen
 from ..fitness import Fit, doubt_margin, fit_notes, refusal
 from ..joint import JointPipeline, Progress
@@ -100,8 +100,7 @@ class VolumeJointPipeline(JointPipeline):
 
     def landmark_set(self, image: Image, side: Side, heatmaps: Tensor, grid: Frame) -> LandmarkSet:
         """Landmarks by heatmaps of the window."""
-        prior = oriented_prior(self.bundle, image.frame, side)
-        return decode(self.bundle, image, heatmaps, (grid,) * len(heatmaps), prior).landmarks
+        return decode(self.bundle, image, heatmaps, (grid,) * len(heatmaps), side).landmarks
 
     def repredict(self, image: Image, side: Side, look: PointsLook, detection: Detection) -> Callable:
         """See `Detection`."""

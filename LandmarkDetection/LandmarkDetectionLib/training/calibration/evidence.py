@@ -21,8 +21,9 @@ Progress = Callable[[int, int, str], None]
 
 
 def uncalibrated(bundle: Bundle) -> Bundle:
-    """The same model, saying what its maps say; what it refuses stays refused."""
-    neutral = Calibration.neutral(len(bundle.schema.landmarks), bundle.calibration.presence_threshold)
+    """The same model, saying what its maps say of where it puts the points; what it refuses stays refused."""
+    said = bundle.calibration
+    neutral = Calibration.neutral(len(bundle.schema.landmarks), said.presence_threshold, said.scatter)
     return replace(bundle, calibration=neutral)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,9 +19,13 @@ from .corrected_regions import correction_scales
 from .evidence import Progress, detections, evidence, uncalibrated
 from .figures import kept_out_figures
 from .fitting import ERRONEOUS, LEVEL, Evidence, fit
+from .steadying import steadied_bundle
 
 COLUMNS = ("column", "volume_column")
 """Kinds of models whose landmarks may lie on the wrong level."""
+
+STEADIED = ("joint",)
+"""Kinds of models whose points the shape may steady: all are looked for on one grid, and all are in the image."""
 
 ERRONEOUS_IN_VOLUMES = 0.03
 """Share of the size of a whole column (about 5 mm) beyond which a landmark of a volume counts as wrong."""
@@ -68,29 +72,42 @@ def calibrated(
     truths, groups = truths_of(data, kind), read_groups(data)
     reach = OTHER_LEVEL if kind in COLUMNS else np.inf
     wrong = ERRONEOUS_IN_VOLUMES if kind == "volume_column" else ERRONEOUS
-    found = joined({part: uncalibrated(part.bundle) for part in parts}, data, progress)
-    seen = evidence(found, truths, groups, own_spread=kind == "column")
+
+    def look() -> Evidence:
+        raw = [replace(part, bundle=uncalibrated(part.bundle)) for part in parts]
+        return evidence(joined(raw, data, progress), truths, groups, own_spread=kind == "column")
+
+    learns_errors = parts[0].bundle.errors is not None and learnt_from is not None
+    seen = look()
+    if learns_errors and kind in STEADIED:
+        steady = steadied_bundle(parts[0].bundle, seen.of(learnt_from))
+        parts = [with_points_of(steady, part) for part in parts]
+        seen = look()
     elsewhere = float(np.nanmean(np.where(np.isfinite(seen.errors), seen.errors >= reach, np.nan)))
     if kind == "volume_column":
         # No window reaches to the next level: the doubt of the level is the chain's, and is added to what this fits.
         seen = seen.within(reach)
-    presence = parts[0].bundle.calibration.presence_threshold
-    first = Calibration(presence_threshold=presence, **fit(seen, reach, wrong))
-    errors = parts[0].bundle.errors
-    if errors is not None and learnt_from is not None:
-        errors = seen.of(learnt_from).error_model(reach)
-    again = joined({part: replace(part.bundle, calibration=first, errors=errors) for part in parts}, data, progress)
-    scales = correction_scales(again, truths, LEVEL, reach)
+    said = parts[0].bundle.calibration
+    first = replace(said, **fit(seen, reach, wrong))
+    errors = seen.of(learnt_from).error_model(reach) if learns_errors else parts[0].bundle.errors
+    again = [replace(part, bundle=replace(part.bundle, calibration=first, errors=errors)) for part in parts]
+    scales = correction_scales(joined(again, data, progress), truths, LEVEL, reach)
     calibration = replace(first, certainty=replace(first.certainty, correction_scales=scales))
     refused = sum(len(part.names) for part in parts) - len(seen)
     figures = kept_out_figures(seen, reach, wrong) | ({"on_another_level": elsewhere} if kind in COLUMNS else {})
     return Calibrated(calibration, errors, seen, figures, refused)
 
 
-def joined(bundles: Mapping[Part, Bundle], data: Path, progress: Progress) -> Iterator[tuple[str, Detection]]:
+def with_points_of(bundle: Bundle, part: Part) -> Part:
+    """A part whose points are steadied as those of another bundle."""
+    calibration = replace(part.bundle.calibration, scatter=bundle.calibration.scatter)
+    return replace(part, bundle=replace(part.bundle, calibration=calibration, errors=bundle.errors))
+
+
+def joined(parts: Sequence[Part], data: Path, progress: Progress) -> Iterator[tuple[str, Detection]]:
     """Detections of all parts, each by its bundle."""
-    for part, bundle in bundles.items():
-        yield from detections(bundle, data, part.names, progress)
+    for part in parts:
+        yield from detections(part.bundle, data, part.names, progress)
 
 
 def truths_of(data: Path, kind: str) -> dict[str, np.ndarray]:

@@ -135,19 +135,18 @@ class FilmModel(Model):
         return self.landmark_training("teacher", fold, self.landmark_network(), sources, kept_out)
 
     def student(self, fold: int) -> float:
-        """Go on from a teacher with all films: labelled ones, known shapes, films that it labelled, and phantoms.
+        """Go on from a teacher with labelled films, known shapes, films that all teachers label, and phantoms.
 
         Nothing is kept out, so a student has no figure of its own; those of the teachers stand for it.
         """
-        teacher = self.trained_teacher(fold)
         shares = self.recipe["landmarks"]["shares"]
         sources = [
             (self.films_with_mean_pose, shares["labelled"]),
-            (self.films_of_shapes(teacher), shares["shapes"]),
-            (self.labels_of(teacher, fold), shares["unlabelled"]),
+            (self.films_of_shapes, shares["shapes"]),
+            (self.consensus, shares["unlabelled"]),
             (self.phantom_crops, shares["phantoms"]),
         ]
-        return self.landmark_training("student", fold, teacher, sources, None)
+        return self.landmark_training("student", fold, self.trained_teacher(fold), sources, None)
 
     def films_without(self, fold: int) -> Films:
         """Labelled films of the other folds."""
@@ -157,6 +156,10 @@ class FilmModel(Model):
         """Landmarks of films as a teacher sees them."""
         images, _ = films.batch(torch.arange(len(films)))
         return find_points(teacher, images, self.films.points.mean(0), self.geometry, teacher.stride)
+
+    @cached_property
+    def teachers(self) -> list[nn.Module]:
+        return [self.trained_teacher(fold) for fold in range(self.recipe.folds)]
 
     def trained_teacher(self, fold: int) -> nn.Module:
         """The teacher of a fold, which knows nothing of the films in it."""
@@ -177,17 +180,19 @@ class FilmModel(Model):
             points[rows] = (points[rows] + fitted) / 2
         return self.films.with_points(points)
 
-    def films_of_shapes(self, teacher: nn.Module) -> Films:
-        """Unlabelled films whose annotated shape is known: the shape, placed where a teacher sees the landmarks.
+    @cached_property
+    def films_of_shapes(self) -> Films:
+        """Unlabelled films whose annotated shape is known: the shape, placed where the teachers see the landmarks.
 
-        Films on which shape and teacher differ by more than the gate allows are left out.
+        Films on which shape and teachers differ by more than the gate allows are left out.
         """
         table = self.shapes
         names = [f"{subject}{side}" for subject, side in zip(table.subjects, table.sides, strict=True)]
         shape_of = {name: row for row, name in enumerate(names)}
         films = self.named.select([Path(name).stem in shape_of for name in self.named.names])
         shapes = torch.tensor(table.shapes[[shape_of[Path(name).stem] for name in films.names]], dtype=torch.float32)
-        points, misfit = placed(shapes, self.found_by(teacher, films))
+        seen = torch.stack([self.found_by(teacher, films) for teacher in self.teachers]).mean(0)
+        points, misfit = placed(shapes, seen)
         return films.with_points(points).select((misfit < self.recipe["landmarks"]["misfit"]).tolist())
 
     def landmark_training(
@@ -208,22 +213,20 @@ class FilmModel(Model):
         folder = self.out / step / f"fold{fold}"
         return train_network(network, objective, schedule, folder, self.recipe.seed + fold, self.resume)
 
-    def labels_of(self, teacher: nn.Module, fold: int) -> Films:
-        """Unlabelled films with the landmarks of a teacher, without the subjects of its fold."""
-        return self.kept(f"labels{fold}", lambda: self.make_labels(teacher, fold))
+    @property
+    def gate(self) -> Gate:
+        return Gate(**self.recipe["landmarks"]["gate"])
 
-    def make_labels(self, teacher: nn.Module, fold: int) -> Films:
-        """The work of `labels_of`."""
-        kept_out = self.subjects_of(fold)
-        named = self.named.select([subject not in kept_out for subject in self.named.subjects])
-        gate = Gate(**self.recipe["landmarks"]["gate"])
-        typical = self.films_without(fold).points.mean(0)
-        prior = self.prior(kept_out)
-        labelled = [
-            pseudo_labels(teacher, films, typical, prior, self.geometry, teacher.stride, gate)
-            for films in (named, self.nameless)
-        ]
-        return join(labelled)
+    def labels_of(self, films: Films, gate: Gate) -> Films:
+        """Films that pass a gate, with the mean landmarks of all teachers."""
+        return pseudo_labels(self.teachers, films, self.films.points.mean(0), self.prior(), self.geometry, gate)
+
+    @cached_property
+    def consensus(self) -> Films:
+        """Unlabelled films with the landmarks on which the teachers agree."""
+        return self.kept(
+            "consensus", lambda: join([self.labels_of(films, self.gate) for films in (self.named, self.nameless)])
+        )
 
     def region(self, fold: int | None) -> float:
         """Train the region stage without the named films of a fold, or on all (None)."""
@@ -260,13 +263,7 @@ class FilmModel(Model):
 
         The region stage needs landmarks to a few pixels only, so every film serves, and none is lost for the side.
         """
-        gate = replace(Gate(**self.recipe["landmarks"]["gate"]), spread=np.inf, distance=np.inf)
-        found = []
-        for fold in range(self.recipe.folds):
-            teacher, typical = self.trained_teacher(fold), self.films.points.mean(0)
-            labels = pseudo_labels(teacher, self.named, typical, self.prior(), self.geometry, teacher.stride, gate)
-            found.append(labels.points)
-        return join([self.films, self.named.with_points(torch.stack(found).mean(0))])
+        return join([self.films, self.labels_of(self.named, replace(self.gate, spread=np.inf, distance=np.inf))])
 
 
 def placed(shapes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:

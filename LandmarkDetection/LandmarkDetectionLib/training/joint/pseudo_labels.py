@@ -1,11 +1,12 @@
-"""Self-training: landmarks that a trained network gives to films without labels, where it agrees with itself.
+"""Self-training: landmarks that trained networks give to films without labels, where they agree.
 
-A label is kept where the same network, shown shifted and scaled crops, says the same, where the shape is plausible,
-and, for films of unknown side, where one orientation is clearly the more plausible one.
+A label is kept where the networks, shown shifted and scaled crops, say the same, where the shape is plausible, and, for
+films of unknown side, where one orientation is clearly the more plausible one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +20,13 @@ from .likelihood import perturbed, predict_points
 
 @dataclass(frozen=True)
 class Gate:
-    """When a label is kept: ``spread`` is the mean distance between repeated predictions as a share of the centroid
-    size, ``distance`` the Mahalanobis distance of the shape as a share of the prior's limit. Of a film of unknown side
-    one orientation must have the more plausible shape and, by ``margin``, the higher mean log-probability at the peaks.
+    """When a label is kept: ``spread`` is the mean distance of the predictions from their mean as a share of the
+    centroid size, ``distance`` the Mahalanobis distance of the shape as a share of the prior's limit. Of a film of
+    unknown side one orientation must have the more plausible shape and, by ``margin``, the higher mean log-probability
+    at the peaks.
     """
 
-    spread: float = 0.02
+    spread: float = 0.025
     distance: float = 0.6
     margin: float = 0.05
     repeats: int = 2
@@ -32,28 +34,34 @@ class Gate:
 
 @torch.no_grad()
 def repeated_predictions(
-    network: nn.Module, images: Tensor, near: Tensor, geometry: CropGeometry, stride: int, repeats: int
+    networks: Sequence[nn.Module], images: Tensor, near: Tensor, geometry: CropGeometry, repeats: int
 ) -> tuple[Tensor, Tensor]:
-    """Landmarks ``(R, B, K, 2)`` from ``repeats`` crops, and the mean log-probability at the peaks, ``(B,)``."""
-    points, _ = predict_points(network, images, near, geometry, stride)
-    results = [predict_points(network, images, perturbed(points, seed), geometry, stride) for seed in range(repeats)]
+    """Landmarks ``(R, B, K, 2)`` from ``repeats`` crops for each network.
+
+    And the mean log-probability at the peaks, ``(B,)``.
+    """
+    results = []
+    for network in networks:
+        points, _ = predict_points(network, images, near, geometry, network.stride)
+        for seed in range(repeats):
+            about = perturbed(points, seed)
+            results.append(predict_points(network, images, about, geometry, network.stride))
     return torch.stack([points for points, _ in results]), torch.stack([peaks for _, peaks in results]).mean(0)
 
 
 def pseudo_labels(
-    network: nn.Module,
+    networks: Sequence[nn.Module],
     films: Films,
     typical: Tensor,
     prior: ShapePrior,
     geometry: CropGeometry,
-    stride: int,
     gate: Gate,
     batch: int = 32,
 ) -> Films:
     """The films that pass the gate, with landmarks, in the orientation of a right limb.
 
     Args:
-        network: in evaluation mode.
+        networks: in evaluation mode; their mean is the label.
         films: whose ``sides`` are known, or "" where not.
         typical: landmarks ``(K, 2)`` of the usual film, the first guess.
         prior: of shapes in the orientation of a right limb.
@@ -62,10 +70,10 @@ def pseudo_labels(
     for rows in torch.arange(len(films)).split(batch):
         shown, _ = films.batch(rows)
         near = typical.expand(len(rows), *typical.shape)
-        first, peak = repeated_predictions(network, shown, near, geometry, stride, gate.repeats)
+        first, peak = repeated_predictions(networks, shown, near, geometry, gate.repeats)
         second, other_peak = first, peak
         if not all(films.sides[row] for row in rows.tolist()):
-            second, other_peak = repeated_predictions(network, shown.flip(-1), near, geometry, stride, gate.repeats)
+            second, other_peak = repeated_predictions(networks, shown.flip(-1), near, geometry, gate.repeats)
         gain = (other_peak - peak).tolist()
         for item, row in enumerate(rows.tolist()):
             orientation = 0 if films.sides[row] else likelier(first[:, item], second[:, item], gain[item], prior, gate)

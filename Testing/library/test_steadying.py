@@ -1,0 +1,83 @@
+"""Points steadied by the shape: against the closed form of the posterior, and how much of it is chosen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from LandmarkDetectionLib.inference.steadying import steadied
+from LandmarkDetectionLib.priors import ErrorModel, ShapePrior
+from LandmarkDetectionLib.training.calibration.fitting import Evidence
+from LandmarkDetectionLib.training.calibration.steadying import SCATTERS, best_scatter
+
+COUNT = 8
+
+
+def shapes(count: int, deviation: float, seed: int) -> np.ndarray:
+    """Shapes of centroid size one about a ring, with a single mode of variation."""
+    generator = np.random.default_rng(seed)
+    angles = np.linspace(0, 2 * np.pi, COUNT, endpoint=False)
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    mode = np.stack([np.cos(2 * angles), np.zeros(COUNT)], axis=1)
+    return ring + deviation * generator.normal(size=(count, 1, 1)) * mode
+
+
+@pytest.fixture(scope="module")
+def prior() -> ShapePrior:
+    return ShapePrior.fit(shapes(200, 0.1, 1))
+
+
+@pytest.fixture(scope="module")
+def errors() -> ErrorModel:
+    return ErrorModel(0.05**2 * np.eye(2 * COUNT))
+
+
+def test_a_point_off_the_shape_comes_back_and_the_others_hardly_move(prior, errors):
+    truth = 40 * shapes(1, 0.1, 2)[0] + 100
+    seen = truth.copy()
+    seen[3] += [5.0, 4.0]
+    found = steadied(seen, np.ones(2), prior, errors, 1.0)
+    before, after = (np.linalg.norm(points - truth, axis=1) for points in (seen, found))
+    assert after[3] < 0.5 * before[3] and np.delete(after, 3).max() < 0.25 * before[3]
+
+
+def test_the_posterior_is_that_of_errors_in_units_of_the_shape(prior, errors):
+    seen = 40 * shapes(1, 0.1, 2)[0] + np.random.default_rng(3).normal(size=(COUNT, 2))
+    size = np.sqrt(((seen - seen.mean(axis=0)) ** 2).sum(axis=1).mean())
+    covariances = np.broadcast_to(0.5 * (0.05 * size) ** 2 * np.eye(2), (COUNT, 2, 2))
+    expected = prior.posterior(seen, covariances).positions
+    np.testing.assert_allclose(steadied(seen, np.ones(2), prior, errors, 0.5), expected, atol=1e-9)
+    # Pixels that are not square: the shape is one of lengths, not of pixels.
+    spacing = np.array([0.5, 2.0])
+    np.testing.assert_allclose(steadied(seen / spacing, spacing, prior, errors, 0.5), expected / spacing, atol=1e-9)
+
+
+def test_nothing_moves_without_errors_share_or_a_point(prior, errors):
+    seen = 40 * shapes(1, 0.5, 2)[0]
+    assert steadied(seen, np.ones(2), prior, errors, 0.0) is seen
+    assert steadied(seen, np.ones(2), prior, None, 1.0) is seen
+    seen[2] = np.nan
+    assert steadied(seen, np.ones(2), prior, errors, 1.0) is seen
+
+
+def evidence(apart: np.ndarray) -> Evidence:
+    """Films whose points are off by ``apart`` (m, n, 2), in units of the centroid size."""
+    truth = torch.tensor(40 * shapes(len(apart), 0.1, 5) + 100)
+    return Evidence(
+        groups=tuple(f"subject {row // 2}" for row in range(len(apart))),
+        logits=torch.zeros(len(apart), COUNT, 1, 1),
+        truth=truth,
+        found=truth + torch.tensor(40 * apart),
+        cell=np.ones(len(apart)),
+        size=np.full(len(apart), 40.0),
+        strange=np.zeros((len(apart), COUNT)),
+    )
+
+
+def test_scatter_of_single_points_is_steadied_and_that_of_the_whole_is_not(prior):
+    generator = np.random.default_rng(6)
+    single = evidence(0.05 * generator.normal(size=(40, COUNT, 2)))
+    whole = evidence(0.05 * generator.normal(size=(40, 1, 2)) * np.ones((1, COUNT, 1)))
+    assert best_scatter(single, prior) == max(SCATTERS)
+    # Moved as a whole the shape is as it should be: nothing is gained, and the smallest share is kept.
+    assert best_scatter(whole, prior) <= 0.25
