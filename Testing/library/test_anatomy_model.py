@@ -30,9 +30,10 @@ from LandmarkDetectionLib.training.anatomy.model import AnatomyModel
 from LandmarkDetectionLib.training.anatomy.samples import named_films
 from LandmarkDetectionLib.training.data.films import read_labels, side_of, subject_of
 from LandmarkDetectionLib.training.data.shapes import read_shapes
-from LandmarkDetectionLib.training.recipe import find_recipe, load_recipe
+from LandmarkDetectionLib.training.recipe import load_recipe
 from LandmarkDetectionLib.training.run import train
 from safetensors.torch import load_file, save_file
+from small_recipes import small_recipe
 
 SMALLER = {
     "unlabelled": '"images"',
@@ -72,13 +73,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    text = find_recipe("anatomy-knee").read_text(encoding="utf-8")
-    for field, value in SMALLER.items():
-        text, count = re.subn(rf"(?m)^{field} = [^#\n]+", f"{field} = {value} ", text)
-        assert count, field
-    path = tmp_path_factory.mktemp("recipe") / "small.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
+    return small_recipe("anatomy-knee", tmp_path_factory.mktemp("recipe"), SMALLER)
 
 
 @pytest.fixture(scope="module")

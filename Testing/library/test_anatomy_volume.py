@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 
 import numpy as np
@@ -34,8 +33,8 @@ from LandmarkDetectionLib.training.anatomy.volumes import (
     nearest_labels,
     read_structures,
 )
-from LandmarkDetectionLib.training.recipe import find_recipe
 from LandmarkDetectionLib.training.run import train
+from small_recipes import small_recipe
 
 STRUCTURES = ("femur", "tibia", "fibula", "patella")
 VIEW = VolumeView((24, 24, 24), 1.6, ("FLC", "FMC", "TLP", "TMP"), ("TLM", "TMM"))
@@ -48,6 +47,7 @@ SMALLER = {
     "size": "[16, 16, 16]",
     "widths": "[4, 6, 6]",
     "latent": "4",
+    "steps": "2",
     "epochs": "2",
     "batch": "2",
 }
@@ -67,15 +67,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    text = find_recipe("anatomy-knee-ct").read_text(encoding="utf-8")
-    for field, value in SMALLER.items():
-        text, count = re.subn(rf"(?m)^{field} = [^#\n]+", f"{field} = {value} ", text)
-        assert count, field
-    text, count = re.subn(r"(?m)^steps = 60$", "steps = 2", text)
-    assert count == 2
-    path = tmp_path_factory.mktemp("recipe") / "small.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
+    return small_recipe("anatomy-knee-ct", tmp_path_factory.mktemp("recipe"), SMALLER)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
 import shutil
 
 import numpy as np
@@ -22,11 +21,12 @@ from LandmarkDetectionLib.training.contour import calibration as contour_calibra
 from LandmarkDetectionLib.training.contour.model import ContourModel
 from LandmarkDetectionLib.training.contour.objective import NOWHERE, one_hot_cross_entropy, target_cells
 from LandmarkDetectionLib.training.contour.samples import read_contour_films
-from LandmarkDetectionLib.training.recipe import find_recipe, load_recipe
+from LandmarkDetectionLib.training.recipe import load_recipe
 from LandmarkDetectionLib.training.run import train
 from LandmarkDetectionLib.training.trainer import Schedule
 from PIL import Image
 from safetensors.torch import load_file
+from small_recipes import small_recipe
 from typer.testing import CliRunner
 
 PIXEL = 0.302344
@@ -76,13 +76,7 @@ def write_films(folder, train: int = 12, kept_out: int = 10) -> None:
 
 def smaller(folder, **more: str):
     """The published recipe with a few fields changed."""
-    text = find_recipe("contour-hugging").read_text(encoding="utf-8")
-    for field, value in (SMALLER | more).items():
-        text, count = re.subn(rf"(?m)^{field} = [^#\n]+", f"{field} = {value} ", text)
-        assert count == 1, field
-    path = folder / "small.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
+    return small_recipe("contour-hugging", folder, SMALLER | more)
 
 
 @pytest.fixture(scope="module")
