@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from LandmarkDetectionLib.heatmaps import covariance, expected_radial_error
+from LandmarkDetectionLib.training.calibration.figures import calibrated_errors
 from LandmarkDetectionLib.training.calibration.fitting import LEVEL, fit, pooled_ratio
 from LandmarkDetectionLib.uncertainty.conformal import joint_masses, landmark_quantiles
 from LandmarkDetectionLib.uncertainty.regions import ellipse_area, ellipse_distance, region_area, truth_mass
@@ -78,7 +79,8 @@ def highest_density(fold: Fold) -> Judgement:
     certainty = fold.values["certainty"]
     temperatures = fold.value("temperature"), fold.value("error_temperature")
     found = of_density(fold, *temperatures, certainty.masses, certainty.joint_masses)
-    return Judgement(**vars(found) | {"expected": calibrated_errors(fold, found.expected)})
+    expected = calibrated_errors(fold.kept_out.evidence, found.expected, fold.values)
+    return Judgement(**vars(found) | {"expected": expected})
 
 
 def heatmap_ellipses(fold: Fold) -> Judgement:
@@ -90,7 +92,7 @@ def heatmap_ellipses(fold: Fold) -> Judgement:
         spread.append(covariance(maps / temperature[:, None, None], found).double().numpy())
         radius.append(expected_radial_error(maps / wide[:, None, None], found).double().numpy())
         spent.append(1000 * (time.process_time() - start))
-    expected = calibrated_errors(fold, np.stack(radius))
+    expected = calibrated_errors(fold.kept_out.evidence, np.stack(radius), fold.values)
     before = fold.calibrating.evidence.spreads(temperature)
     return of_ellipses(fold, before, np.stack(spread), expected, np.array(spent), np.nan)
 
@@ -165,12 +167,6 @@ def of_ellipses(
     distance = ellipse_distance(fold.kept_out.evidence.apart, after)
     weights = np.full(len(after), weight)
     return Judgement(distance <= limits, distance <= together, ellipse_area(after, limits), expected, spent, weights)
-
-
-def calibrated_errors(fold: Fold, radius: np.ndarray) -> np.ndarray:
-    """Expected errors (m, n) in cells of calibrated detections, from what their heatmaps say."""
-    strange = np.asarray(fold.values["shape_scale"]) * np.nan_to_num(fold.kept_out.evidence.strange)
-    return np.hypot(np.asarray(fold.values["error_scale"]) * radius, strange)
 
 
 def trace_errors(fold: Fold, before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from LandmarkDetectionLib.training.calibration.figures import kept_out_figures
+from LandmarkDetectionLib.inference.doubt import bounded
+from LandmarkDetectionLib.training.calibration.figures import calibrated_errors, kept_out_figures
 from LandmarkDetectionLib.training.calibration.fitting import ERRONEOUS, LEVEL, Evidence, expected_errors, fit
 
 
@@ -49,6 +50,26 @@ def test_expected_errors_are_true_on_average():
     assert max(said.shape_scale) < 0.3 * np.mean(said.error_scale), "what the others say tells nothing here"
 
 
+def test_a_ceiling_is_found_where_flat_heatmaps_say_too_much():
+    """A tenth of the films has heatmaps four times as wide as their errors, as where a window bounds these."""
+    plain, wide = known_evidence(1.2, 1.0), known_evidence(1.2, 1.0, films=15, seed=1)
+    flat = replace(wide, logits=wide.logits / 16, groups=tuple(f"other {film}" for film in range(len(wide))))
+    together = plain.joined(flat)
+    radii = together.radii(torch.ones(8))
+    assert radii[len(plain) :].mean() > 3.5 * radii[: len(plain)].mean()
+    found = expected_errors(together, torch.ones(8))
+    assert math.isfinite(found.ceiling)
+    assert found.expected[len(plain) :].mean() < 2.5 * found.expected[: len(plain)].mean()
+
+
+def test_a_bounded_error_is_what_was_said_until_the_ceiling_is_near():
+    said = np.array([0.1, 1.0, 10.0, 100.0])
+    np.testing.assert_allclose(bounded(said, np.inf), said)
+    np.testing.assert_allclose(bounded(said, 10.0)[:2], said[:2], rtol=1e-3)
+    assert bounded(said, 10.0)[2] == pytest.approx(10 / 2**0.25)
+    assert bounded(said, 10.0)[3] == pytest.approx(10.0, rel=1e-3)
+
+
 def test_landmarks_that_the_others_doubt_are_expected_to_be_wrong():
     plain, doubted = known_evidence(1.2, 1.0), known_evidence(1.2, 1.0, strange=0.05)
     blind = replace(doubted, strange=plain.strange)
@@ -61,7 +82,7 @@ def test_the_review_threshold_flags_half_of_what_is_wrong():
     evidence = known_evidence(1.8, 2.0, strange=0.1)
     values = fit(evidence)
     radius = evidence.radii(torch.tensor(values["error_temperature"], dtype=torch.float32))
-    expected = np.hypot(values["error_scale"] * radius, values["shape_scale"] * evidence.strange) * 2 / 50
+    expected = calibrated_errors(evidence, radius, values) * 2 / 50
     wrong = evidence.errors > ERRONEOUS
     assert 0.05 < wrong.mean() < 0.6
     assert (expected[wrong] > values["review_threshold"]).mean() == pytest.approx(0.5, abs=0.02)

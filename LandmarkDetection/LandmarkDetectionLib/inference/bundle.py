@@ -34,6 +34,10 @@ class Stage:
     plan: Plan | WindowPlan
 
 
+_ENDLESS = ("refusal_threshold", "error_ceiling")
+"""Values of a calibration that may be infinite."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What turns network output into statements; each value comes from films kept out of training.
@@ -47,6 +51,8 @@ class Calibration:
         error_temperature: of the heatmaps for expected errors: how far a landmark is off when it is off is told by the
             faint parts of a heatmap, more than a region of 95 % asks for.
         covariance_scale: factor from the heatmaps' covariances to those whose ellipses of 95 % hold 95 % of the truth.
+        error_ceiling: the heatmaps' expected radial error beyond which more of it says no more, as a share of the
+            centroid size; infinite where none was found.
         error_scale: factor from the heatmaps' expected radial error to the mean error seen.
         shape_scale: factor from the distance to where the other landmarks put one to its part in the expected error.
         review_threshold: expected error above which a landmark is to be reviewed, as a share of the centroid size.
@@ -66,6 +72,7 @@ class Calibration:
     refusal_threshold: float
     certainty: Certainty | None = None
     scatter: float = 0.0
+    error_ceiling: float = inf
 
     @classmethod
     def neutral(cls, landmarks: int, presence_threshold: float, scatter: float = 0.0) -> Calibration:
@@ -74,11 +81,10 @@ class Calibration:
         return cls(presence_threshold, ones, ones, ones, (0.0,) * landmarks, ones, 1.0, inf, scatter=scatter)
 
     def to_dict(self) -> dict:
-        """Plain JSON values; an infinite threshold becomes null."""
+        """Plain JSON values; what is infinite becomes null."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
-        refusal = self.refusal_threshold if isfinite(self.refusal_threshold) else None
-        certainty = None if self.certainty is None else self.certainty.to_dict()
-        return values | {"refusal_threshold": refusal, "certainty": certainty}
+        endless = {key: None for key in _ENDLESS if not isfinite(values[key])}
+        return values | endless | {"certainty": None if self.certainty is None else self.certainty.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping, landmarks: int) -> Calibration:
@@ -87,8 +93,7 @@ class Calibration:
         for key in ("temperature", "error_temperature", "error_scale", "shape_scale", "covariance_scale"):
             if len(values[key]) != landmarks:
                 raise ValueError(f"the calibration's field '{key}' needs {landmarks} values")
-        if values["refusal_threshold"] is None:
-            values["refusal_threshold"] = inf
+        values |= {key: inf for key in _ENDLESS if values.get(key) is None}
         certainty = values["certainty"]
         return cls(**values | {"certainty": None if certainty is None else Certainty.from_dict(certainty)})
 

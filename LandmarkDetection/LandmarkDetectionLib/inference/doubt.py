@@ -6,6 +6,26 @@ import numpy as np
 
 from ..priors import ShapePrior
 from .bundle import Calibration
+from .shape_pose import shape_size
+
+
+def bounded(said: np.ndarray, ceiling: np.ndarray | float) -> np.ndarray:
+    """Expected errors that bend towards a ceiling, ``said / (1 + (said / ceiling)^4)^(1/4)``; both in one unit.
+
+    However flat a heatmap, a landmark is not far: it is in the window that an earlier stage or its neighbors chose.
+    """
+    return said / (1 + (said / ceiling) ** 4) ** 0.25
+
+
+def combined(
+    said: np.ndarray,
+    strange: np.ndarray,
+    ceiling: np.ndarray | float,
+    error_scale: np.ndarray | float,
+    shape_scale: np.ndarray | float,
+) -> np.ndarray:
+    """Expected errors (..., n) from what heatmaps and other landmarks say, in the unit of both; see `Calibration`."""
+    return np.hypot(error_scale * bounded(said, ceiling), shape_scale * np.nan_to_num(strange))
 
 
 def expected_errors(
@@ -28,5 +48,8 @@ def expected_errors(
     """
     unit = np.sqrt(np.mean(spacing**2))
     strange = prior.residuals(positions * spacing, covariances * np.outer(spacing, spacing)) / unit
-    strange = np.nan_to_num(strange) * np.asarray(calibration.shape_scale)
-    return np.hypot(np.asarray(calibration.error_scale) * said, strange)
+    ceiling = calibration.error_ceiling
+    if np.isfinite(ceiling):
+        ceiling *= shape_size(positions * spacing, prior) / unit
+    scales = np.asarray(calibration.error_scale), np.asarray(calibration.shape_scale)
+    return combined(said, strange, ceiling, *scales)

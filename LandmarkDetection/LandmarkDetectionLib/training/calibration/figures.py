@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from scipy.stats import chi2
 
+from ...inference.doubt import combined
 from ...uncertainty.regions import ellipse_area, ellipse_distance, region_area
 from ...uncertainty.reliability import CHH_EDGES, calibration_error, heatmap_confidence
 from ...uncertainty.review import area_under_curve, grouped_correlation
@@ -37,7 +40,6 @@ def judged(evidence: Evidence, values: dict, wrong: float = ERRONEOUS) -> dict[s
     spread = evidence.spreads(temperature)
     radius = evidence.radii(torch.tensor(values["error_temperature"], dtype=torch.float32))
     cell = evidence.cell[:, None]
-    strange = np.asarray(values["shape_scale"]) * np.nan_to_num(evidence.strange)
     spread = np.asarray(values["covariance_scale"])[:, None, None] * spread
     spread = np.where(known[..., None, None], spread, np.eye(evidence.dims))
     certainty, truth = values["certainty"], evidence.truth.numpy()
@@ -58,7 +60,7 @@ def judged(evidence: Evidence, values: dict, wrong: float = ERRONEOUS) -> dict[s
         "known": known,
         "error": evidence.errors * evidence.size[:, None],
         "wrong": evidence.errors > wrong,
-        "expected": cell * np.hypot(np.asarray(values["error_scale"]) * radius, strange),
+        "expected": cell * calibrated_errors(evidence, radius, values),
         "inside": masses <= certainty.masses,
         "together": masses <= certainty.joint_masses,
         "area": evidence.each(temperature, area) * cell**evidence.dims,
@@ -67,6 +69,13 @@ def judged(evidence: Evidence, values: dict, wrong: float = ERRONEOUS) -> dict[s
         "confidence": confidence,
         "correct": correct,
     }
+
+
+def calibrated_errors(evidence: Evidence, radius: np.ndarray, values: Mapping) -> np.ndarray:
+    """Expected errors (m, n) in cells under a calibration, from those ``radius`` (m, n) of the heatmaps."""
+    ceiling = (values["error_ceiling"] * evidence.size / evidence.cell)[:, None]
+    scales = np.asarray(values["error_scale"]), np.asarray(values["shape_scale"])
+    return combined(radius, evidence.strange, ceiling, *scales)
 
 
 def summarised(judgement: dict[str, np.ndarray], dims: int = 2) -> dict:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import LandmarkDetectionError
 from ...heatmaps import covariance, expected_radial_error
+from ...inference.doubt import bounded, combined
 from ...priors import ErrorModel
 from ...uncertainty.certainty import LEVEL, Certainty, quantiles_of_ratio
 from ...uncertainty.conformal import joint_masses, landmark_quantiles
@@ -30,6 +31,12 @@ SHAPE_SHARES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 
 WIDENINGS = (1.0, 1.25, 1.5, 1.75, 2.0)
 """Factors from the temperature to that for expected errors that are tried."""
+
+CEILINGS = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0, np.inf)
+"""Multiples of the mean expected radial error that are tried as its ceiling."""
+
+POOLED = 300.0
+"""Films that the mean error of all landmarks counts for in that of each: few films tell little of a single one."""
 
 SHARED = 20.0
 """Volumes that the temperature of all landmarks counts for in that of each: many a landmark is seen in a few only."""
@@ -209,6 +216,7 @@ def fit(evidence: Evidence, reach: float = np.inf, wrong: float = ERRONEOUS) -> 
     return {
         "temperature": tuple(temperature.double().tolist()),
         "error_temperature": tuple((said.widening * temperature).double().tolist()),
+        "error_ceiling": said.ceiling,
         "error_scale": tuple(said.error_scale.tolist()),
         "shape_scale": tuple(said.shape_scale.tolist()),
         "covariance_scale": tuple((landmark_quantiles(distances, LEVEL) / chi2.ppf(LEVEL, evidence.dims)).tolist()),
@@ -222,12 +230,13 @@ def fit(evidence: Evidence, reach: float = np.inf, wrong: float = ERRONEOUS) -> 
 class ExpectedErrors:
     """Expected errors (m, n) as shares of the centroid size, and what makes them, see `Calibration`.
 
-    ``widening`` is the factor from the temperature to that for errors, ``cost`` the mean negative log-likelihood of the
-    errors if they are spread exponentially about what is expected.
+    ``widening`` is the factor from the temperature to that for errors, ``ceiling`` a share of the centroid size,
+    ``cost`` the mean negative log-likelihood of the errors if they are spread exponentially about what is expected.
     """
 
     expected: np.ndarray
     widening: float
+    ceiling: float
     error_scale: np.ndarray
     shape_scale: np.ndarray
     cost: float
@@ -236,26 +245,29 @@ class ExpectedErrors:
 def expected_errors(evidence: Evidence, temperature: Tensor) -> ExpectedErrors:
     """The root sum square of what the heatmap and what the other landmarks say, its mean right for every landmark.
 
-    How wide the heatmaps are taken, and how much the other landmarks count, is what makes the errors likeliest.
+    How wide the heatmaps are taken, up to where they say more, and how much the other landmarks count, is what makes
+    the errors likeliest.
     """
     errors, share = evidence.errors, (evidence.cell / evidence.size)[:, None]
-    strange = np.nan_to_num(evidence.strange) * share
-    shape_scale = pooled_ratio(errors, evidence.strange * share)
+    strange = evidence.strange * share
+    shape_scale = pooled_ratio(errors, strange)
+    # Of a volume that shows two points the size, in which a ceiling is told, is not known.
+    ceilings = CEILINGS if evidence.dims == 2 else CEILINGS[-1:]
     found = []
     for widening in WIDENINGS if evidence.radius is None else (1.0,):
         said = evidence.radii(widening * temperature) * share
-        error_scale = pooled_ratio(errors, said)
-        for part in SHAPE_SHARES:
-            expected = np.hypot(error_scale * said, part * shape_scale * strange)
-            scale = pooled_ratio(errors, expected)
-            cost = float(np.nanmean(np.log(scale * expected) + errors / (scale * expected)))
-            found.append(
-                ExpectedErrors(scale * expected, widening, scale * error_scale, scale * part * shape_scale, cost)
-            )
+        for ceiling in np.nanmean(said) * np.array(ceilings):
+            error_scale = pooled_ratio(errors, bounded(said, ceiling))
+            for part in SHAPE_SHARES:
+                expected = combined(said, strange, ceiling, error_scale, part * shape_scale)
+                scale = pooled_ratio(errors, expected)
+                cost = float(np.nanmean(np.log(scale * expected) + errors / (scale * expected)))
+                scales = scale * error_scale, scale * part * shape_scale
+                found.append(ExpectedErrors(scale * expected, widening, float(ceiling), *scales, cost))
     return min(found, key=lambda one: one.cost)
 
 
-def pooled_ratio(errors: np.ndarray, expected: np.ndarray, weight: float = 20.0) -> np.ndarray:
+def pooled_ratio(errors: np.ndarray, expected: np.ndarray, weight: float = POOLED) -> np.ndarray:
     """(n,) mean error over mean expected error of each landmark, drawn towards that of all by ``weight`` films."""
     known = np.isfinite(errors) & np.isfinite(expected)
     seen, said = np.where(known, errors, 0.0), np.where(known, expected, 0.0)
