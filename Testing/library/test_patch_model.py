@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from LandmarkDetectionLib.errors import LandmarkDetectionError
 from LandmarkDetectionLib.images import read_image
 from LandmarkDetectionLib.inference.detector import Detector
 from LandmarkDetectionLib.landmarks import load_schema
@@ -109,6 +110,18 @@ def test_films_of_a_view_are_read_as_they_are(data):
     np.testing.assert_allclose(films.points[0], (expected + 0.5) / 2 - 0.5, atol=1e-3)
     values = sample_at(films.images.float(), films.points[:, None])
     assert (values > 100).all() and float(films.images.float().median()) < 60
+
+
+def test_films_without_all_landmarks_are_left_out_and_none_at_all_is_said(tmp_path):
+    write_films(tmp_path / "dots", ["train"] * 3, 4, readers=1)
+    table = tmp_path / "dots" / "landmarks.csv"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    lines[2] = ",".join([*lines[2].split(",")[:-2], "", ""])
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    films = read_view_films(tmp_path / "dots", "train", 60)
+    assert films.names == ("000.png", "002.png") and torch.isfinite(films.points).all()
+    with pytest.raises(LandmarkDetectionError, match="split 'test1' in 'dots' has all landmarks"):
+        read_view_films(tmp_path / "dots", "test1", 60)
 
 
 def test_no_part_of_a_training_sees_films_for_calibration(data, tmp_path):
