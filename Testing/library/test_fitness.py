@@ -58,8 +58,8 @@ def test_doubt_counts_from_the_limit_and_only_in_the_film(knees, knee):
     def margin(errors: float, absent: int = 0) -> float:
         positions, expected = landmarks.positions.copy(), np.full(len(landmarks.positions), errors)
         positions[:absent], expected[:absent] = np.nan, 100 * limit
-        return doubt_margin(replace(detection, landmarks=landmarks.replace(
-            positions=positions, expected_errors=expected)), calibration)  # fmt: skip
+        seen = replace(detection, landmarks=landmarks.replace(positions=positions), doubts=expected)
+        return doubt_margin(seen, calibration)
 
     assert margin(limit) == pytest.approx(0.0)
     assert margin(limit / 2) > 0 > margin(2 * limit)

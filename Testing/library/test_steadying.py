@@ -11,6 +11,8 @@ from LandmarkDetectionLib.training.calibration.fitting import Evidence
 from LandmarkDetectionLib.training.calibration.steadying import SCATTERS, best_scatter
 
 COUNT = 8
+USUAL = np.zeros(COUNT)
+"""Expected errors that are nothing unusual."""
 
 
 def shapes(count: int, deviation: float, seed: int) -> np.ndarray:
@@ -36,7 +38,7 @@ def test_a_point_off_the_shape_comes_back_and_the_others_hardly_move(prior, erro
     truth = 40 * shapes(1, 0.1, 2)[0] + 100
     seen = truth.copy()
     seen[3] += [5.0, 4.0]
-    found = steadied(seen, np.ones(2), prior, errors, 1.0)
+    found = steadied(seen, USUAL, np.ones(2), prior, errors, 1.0)
     before, after = (np.linalg.norm(points - truth, axis=1) for points in (seen, found))
     assert after[3] < 0.5 * before[3] and np.delete(after, 3).max() < 0.25 * before[3]
 
@@ -46,18 +48,30 @@ def test_the_posterior_is_that_of_errors_in_units_of_the_shape(prior, errors):
     size = np.sqrt(((seen - seen.mean(axis=0)) ** 2).sum(axis=1).mean())
     covariances = np.broadcast_to(0.5 * (0.05 * size) ** 2 * np.eye(2), (COUNT, 2, 2))
     expected = prior.posterior(seen, covariances).positions
-    np.testing.assert_allclose(steadied(seen, np.ones(2), prior, errors, 0.5), expected, atol=1e-9)
+    np.testing.assert_allclose(steadied(seen, USUAL, np.ones(2), prior, errors, 0.5), expected, atol=1e-9)
     # Pixels that are not square: the shape is one of lengths, not of pixels.
     spacing = np.array([0.5, 2.0])
-    np.testing.assert_allclose(steadied(seen / spacing, spacing, prior, errors, 0.5), expected / spacing, atol=1e-9)
+    found = steadied(seen / spacing, USUAL, spacing, prior, errors, 0.5)
+    np.testing.assert_allclose(found, expected / spacing, atol=1e-9)
 
 
 def test_nothing_moves_without_errors_share_or_a_point(prior, errors):
     seen = 40 * shapes(1, 0.5, 2)[0]
-    assert steadied(seen, np.ones(2), prior, errors, 0.0) is seen
-    assert steadied(seen, np.ones(2), prior, None, 1.0) is seen
+    assert steadied(seen, USUAL, np.ones(2), prior, errors, 0.0) is seen
+    assert steadied(seen, USUAL, np.ones(2), prior, None, 1.0) is seen
     seen[2] = np.nan
-    assert steadied(seen, np.ones(2), prior, errors, 1.0) is seen
+    assert steadied(seen, USUAL, np.ones(2), prior, errors, 1.0) is seen
+
+
+def test_a_point_that_is_not_sure_of_itself_counts_for_less(prior, errors):
+    truth = 40 * shapes(1, 0.1, 2)[0] + 100
+    seen = truth.copy()
+    seen[3] += [15.0, 12.0]
+    doubt = USUAL.copy()
+    doubt[3] = 30.0
+    found, told = (steadied(seen, expected, np.ones(2), prior, errors, 1.0) for expected in (USUAL, doubt))
+    apart = [np.linalg.norm(np.delete(points - truth, 3, axis=0), axis=1).mean() for points in (found, told)]
+    assert apart[1] < 0.2 * apart[0]
 
 
 def evidence(apart: np.ndarray) -> Evidence:
@@ -71,6 +85,7 @@ def evidence(apart: np.ndarray) -> Evidence:
         cell=np.ones(len(apart)),
         size=np.full(len(apart), 40.0),
         strange=np.zeros((len(apart), COUNT)),
+        radius=np.zeros((len(apart), COUNT)),
     )
 
 

@@ -56,7 +56,7 @@ class Calibration:
         error_scale: factor from the heatmaps' expected radial error to the mean error seen.
         shape_scale: factor from the distance to where the other landmarks put one to its part in the expected error.
         review_threshold: expected error above which a landmark is to be reviewed, as a share of the centroid size.
-        refusal_threshold: mean expected error, in the same unit, above which the film is not of the anatomy.
+        refusal_threshold: mean of `Detection.doubts`, in the same unit, above which the film is not of the anatomy.
         certainty: what may be promised; None where that was not measured.
         scatter: share of the model's errors (`Bundle.errors`) that a point is taken to have of its own when the shape
             prior steadies it, see `steadied`; 0 leaves the points where the heatmaps have them.

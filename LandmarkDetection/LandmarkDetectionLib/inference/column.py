@@ -343,7 +343,7 @@ class ColumnPipeline:
         said = cell * radii.ravel()[order]
         in_order = positions.copy()
         in_order[self.rows[list(chain.given)]] = np.nan
-        errors = expected_errors(said, in_order, spread, frame.spacing, self.bundle.prior, calibration)
+        errors, _ = expected_errors(said, in_order, spread, frame.spacing, self.bundle.prior, calibration)
         statuses = np.where(outside, "absent", np.where(errors > threshold, "review", "predicted"))
         return LandmarkSet(
             schema=self.bundle.schema,

@@ -25,11 +25,15 @@ from .steadying import steadied
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Landmarks, the calibrated heatmaps they come from, and the review threshold in index units."""
+    """Landmarks, the calibrated heatmaps they come from, and the review threshold in index units.
+
+    ``doubts`` (n,) are expected errors without a ceiling, see `Detection`.
+    """
 
     landmarks: LandmarkSet
     heatmaps: Heatmaps
     review_threshold: float
+    doubts: np.ndarray | None = None
 
 
 def decode(
@@ -69,19 +73,23 @@ def decode(
     maps = np.array([grid.index_map(image.frame) for grid in fine])
     matrices = maps[:, :, :-1]
     spacing = image.frame.spacing
-    seen = np.einsum("nij,nj->ni", matrices, cells.double().numpy()) + maps[:, :, -1]
-    seen[absent] = np.nan
-    positions = steadied(seen, spacing, prior, errors, calibration.scatter)
-    if positions is not seen:
-        cells = torch.from_numpy(np.linalg.solve(matrices, (positions - maps[:, :, -1])[..., None])[..., 0]).float()
-    spread = matrices @ covariance(tempered, cells, dims).double().numpy() @ matrices.transpose(0, 2, 1)
-    spread[absent] = np.nan
     # Pixels need not be square: lengths are those of `LandmarkSet.expected_errors_mm`.
     unit = np.sqrt(np.mean(spacing**2))
     lengths = np.array([grid.spacing[0] for grid in fine]) / unit
-    said = lengths * expected_radial_error(wide, cells, dims).double().numpy()
-    said[absent] = np.nan
-    expected = expected_errors(said, positions, spread, spacing, prior, calibration)
+
+    def said_about(cells: Tensor) -> np.ndarray:
+        return np.where(absent, np.nan, lengths * expected_radial_error(wide, cells, dims).double().numpy())
+
+    seen = np.einsum("nij,nj->ni", matrices, cells.double().numpy()) + maps[:, :, -1]
+    seen[absent] = np.nan
+    said = said_about(cells)
+    positions = steadied(seen, np.asarray(calibration.error_scale) * said, spacing, prior, errors, calibration.scatter)
+    if positions is not seen:
+        cells = torch.from_numpy(np.linalg.solve(matrices, (positions - maps[:, :, -1])[..., None])[..., 0]).float()
+        said = said_about(cells)
+    spread = matrices @ covariance(tempered, cells, dims).double().numpy() @ matrices.transpose(0, 2, 1)
+    spread[absent] = np.nan
+    expected, doubts = expected_errors(said, positions, spread, spacing, prior, calibration)
     threshold = calibration.review_threshold * shape_size(positions * spacing, prior) / unit
     # A film is made of the whole anatomy: what lies past its edge by less than its error may be on it. A volume ends
     # anywhere.
@@ -98,7 +106,7 @@ def decode(
         statuses=tuple(statuses.tolist()),
         sources=(f"{bundle.name} {bundle.version}",) * len(positions),
     )
-    return Decoded(landmarks, Heatmaps(tempered.numpy(), fine), threshold)
+    return Decoded(landmarks, Heatmaps(tempered.numpy(), fine), threshold, doubts)
 
 
 def described(
@@ -130,6 +138,7 @@ def described(
         errors=errors,
         certainty=bundle.calibration.certainty,
         repredict=repredict,
+        doubts=decoded.doubts,
     )
 
 

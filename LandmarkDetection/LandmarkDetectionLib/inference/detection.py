@@ -90,6 +90,8 @@ class Detection:
         errors: how the errors of the model go together, in the orientation of the image; None where it was not learnt.
         certainty: what the model promises about its errors and regions; None where that was not measured.
         repredict: runs the network again with hints, see `Repredict`; None for models that take none. Not stored.
+        doubts: (n,) expected errors in index units without a ceiling: how little a landmark is at home in the image,
+            by which other anatomy is told; None where the model has another measure. Not stored.
     """
 
     bundle_name: str
@@ -109,6 +111,7 @@ class Detection:
     errors: ErrorModel | None = None
     certainty: Certainty | None = None
     repredict: Repredict | None = None
+    doubts: np.ndarray | None = None
 
     def to_dict(self) -> dict:
         """Everything but the heatmaps as plain JSON values; floats survive exactly, NaN becomes null."""

@@ -35,9 +35,10 @@ def expected_errors(
     spacing: np.ndarray,
     prior: ShapePrior,
     calibration: Calibration,
-) -> np.ndarray:
-    """Calibrated expected errors (n,) in index units.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated expected errors (n,) in index units; and the same without a ceiling.
 
+    The latter are those of a film that may be of other anatomy, where no window is known to hold a landmark.
     A landmark that is where the others would not have it is likelier to be wrong, however sharp its heatmap.
 
     Args:
@@ -52,4 +53,4 @@ def expected_errors(
     if np.isfinite(ceiling):
         ceiling *= shape_size(positions * spacing, prior) / unit
     scales = np.asarray(calibration.error_scale), np.asarray(calibration.shape_scale)
-    return combined(said, strange, ceiling, *scales)
+    return combined(said, strange, ceiling, *scales), combined(said, strange, np.inf, *scales)

@@ -70,13 +70,13 @@ def judged(image: Image, margin: float, first: float, look: Callable[[Image], fl
 
 
 def doubt_margin(detection: Detection, calibration: Calibration) -> float:
-    """Margin of the mean expected error against the largest that is accepted.
+    """Margin of the mean of a detection's ``doubts`` against the largest that is accepted.
 
     What a film cut off does not show does not count, unless that is more than a half: so little is at home anywhere.
     """
     counted = np.isfinite(detection.landmarks.positions).all(axis=1)
     counted |= counted.mean() < 0.5
-    error = detection.landmarks.expected_errors[counted].mean() / detection.review_threshold
+    error = detection.doubts[counted].mean() / detection.review_threshold
     limit = calibration.refusal_threshold / calibration.review_threshold
     return inf if limit == inf else _DOUBT * log(limit / max(error, 1e-9))
 

@@ -221,20 +221,21 @@ def fit(evidence: Evidence, reach: float = np.inf, wrong: float = ERRONEOUS) -> 
         "shape_scale": tuple(said.shape_scale.tolist()),
         "covariance_scale": tuple((landmark_quantiles(distances, LEVEL) / chi2.ppf(LEVEL, evidence.dims)).tolist()),
         "review_threshold": threshold_at(expected[known], errors[known] > wrong, SENSITIVITY),
-        "refusal_threshold": REFUSAL_MARGIN * float(np.nanmax(np.nanmean(expected[known.any(axis=1)], axis=1))),
+        "refusal_threshold": REFUSAL_MARGIN * float(np.nanmax(np.nanmean(said.doubts[known.any(axis=1)], axis=1))),
         "certainty": Certainty(LEVEL, masses, together, quantiles_of_ratio(expected, errors)),
     }
 
 
 @dataclass(frozen=True, eq=False)
 class ExpectedErrors:
-    """Expected errors (m, n) as shares of the centroid size, and what makes them, see `Calibration`.
+    """Expected errors (m, n) as shares of the centroid size, with and without ceiling, and what makes them.
 
     ``widening`` is the factor from the temperature to that for errors, ``ceiling`` a share of the centroid size,
     ``cost`` the mean negative log-likelihood of the errors if they are spread exponentially about what is expected.
     """
 
     expected: np.ndarray
+    doubts: np.ndarray
     widening: float
     ceiling: float
     error_scale: np.ndarray
@@ -263,7 +264,8 @@ def expected_errors(evidence: Evidence, temperature: Tensor) -> ExpectedErrors:
                 scale = pooled_ratio(errors, expected)
                 cost = float(np.nanmean(np.log(scale * expected) + errors / (scale * expected)))
                 scales = scale * error_scale, scale * part * shape_scale
-                found.append(ExpectedErrors(scale * expected, widening, float(ceiling), *scales, cost))
+                doubts = scale * combined(said, strange, np.inf, error_scale, part * shape_scale)
+                found.append(ExpectedErrors(scale * expected, doubts, widening, float(ceiling), *scales, cost))
     return min(found, key=lambda one: one.cost)
 
 

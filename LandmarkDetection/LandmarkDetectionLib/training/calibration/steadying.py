@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from ...inference.bundle import Bundle
 from ...inference.steadying import steadied
@@ -31,12 +32,14 @@ def best_scatter(evidence: Evidence, prior: ShapePrior) -> float:
         evidence: raw points in cells of one grid, in the orientation of ``prior``.
     """
     folds = subject_folds(evidence.groups, min(FOLDS, len(set(evidence.groups))), SEED)
+    uncalibrated = torch.ones(evidence.truth.shape[1])
     sums = dict.fromkeys(SCATTERS, 0.0)
     for fold in np.unique(folds):
         errors = evidence.select(np.flatnonzero(folds != fold)).error_model()
         kept_out = evidence.select(np.flatnonzero(folds == fold))
         truth, share = kept_out.truth.double().numpy(), kept_out.cell / kept_out.size
+        seen = list(zip(kept_out.found.double().numpy(), kept_out.radii(uncalibrated), strict=True))
         for scatter in SCATTERS:
-            moved = [steadied(points, np.ones(2), prior, errors, scatter) for points in kept_out.found.double().numpy()]
+            moved = [steadied(points, radii, np.ones(2), prior, errors, scatter) for points, radii in seen]
             sums[scatter] += np.nansum(np.linalg.norm(np.stack(moved) - truth, axis=-1) * share[:, None])
     return min(SCATTERS, key=sums.get)
