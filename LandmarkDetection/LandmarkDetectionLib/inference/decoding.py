@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from ..geometry import Frame
-from ..heatmaps import covariance, expected_radial_error, local_expectation
+from ..heatmaps import local_expectation
 from ..images import Image
 from ..landmarks import LandmarkSet
 from ..priors import ErrorModel, ShapePrior
 from .bundle import Bundle
 from .detection import Detection, Heatmaps, Repredict
 from .doubt import expected_errors
-from .finer import FINER, finer, near_modes
+from .fine_maps import FineMaps
+from .finer import near_modes
 from .shape_pose import is_left_handed, plausibility_of_seen, shape_size
 from .steadying import steadied
 
@@ -63,34 +64,13 @@ def decode(
     cells = local_expectation(heatmaps, dims)
     if dims == 3:
         heatmaps, cells, grids = near_modes(heatmaps, cells, grids)
-    cells = FINER * (cells + 0.5) - 0.5
-    fine_maps = finer(heatmaps)
-    tempered, wide = (
-        fine_maps / torch.tensor(temperature).view(-1, *[1] * dims)
-        for temperature in (calibration.temperature, calibration.error_temperature)
-    )
-    fine = tuple(grid.resampled(size=tempered.shape[:0:-1]) for grid in grids)
-    maps = np.array([grid.index_map(image.frame) for grid in fine])
-    matrices = maps[:, :, :-1]
-    spacing = image.frame.spacing
-    # Pixels need not be square: lengths are those of `LandmarkSet.expected_errors_mm`.
-    unit = np.sqrt(np.mean(spacing**2))
-    lengths = np.array([grid.spacing[0] for grid in fine]) / unit
-
-    def said_about(cells: Tensor) -> np.ndarray:
-        return np.where(absent, np.nan, lengths * expected_radial_error(wide, cells, dims).double().numpy())
-
-    seen = np.einsum("nij,nj->ni", matrices, cells.double().numpy()) + maps[:, :, -1]
-    seen[absent] = np.nan
-    said = said_about(cells)
-    positions = steadied(seen, np.asarray(calibration.error_scale) * said, spacing, prior, errors, calibration.scatter)
-    if positions is not seen:
-        cells = torch.from_numpy(np.linalg.solve(matrices, (positions - maps[:, :, -1])[..., None])[..., 0]).float()
-        said = said_about(cells)
-    spread = matrices @ covariance(tempered, cells, dims).double().numpy() @ matrices.transpose(0, 2, 1)
-    spread[absent] = np.nan
-    expected, doubts = expected_errors(said, positions, spread, spacing, prior, calibration)
-    threshold = calibration.review_threshold * shape_size(positions * spacing, prior) / unit
+    maps, spacing = FineMaps.of(heatmaps, grids, image.frame, calibration), image.frame.spacing
+    seen = np.where(absent[:, None], np.nan, maps.positions(cells.double().numpy()))
+    expected = np.asarray(calibration.error_scale) * maps.radii(seen)
+    positions = steadied(seen, expected, spacing, prior, errors, calibration.scatter)
+    spread = maps.spread(positions)
+    expected, doubts = expected_errors(maps.radii(positions), positions, spread, spacing, prior, calibration)
+    threshold = calibration.review_threshold * shape_size(positions * spacing, prior) / maps.unit
     # A film is made of the whole anatomy: what lies past its edge by less than its error may be on it. A volume ends
     # anywhere.
     beyond = np.fmax(1.0, expected) if dims == 2 else 0.0
@@ -106,7 +86,7 @@ def decode(
         statuses=tuple(statuses.tolist()),
         sources=(f"{bundle.name} {bundle.version}",) * len(positions),
     )
-    return Decoded(landmarks, Heatmaps(tempered.numpy(), fine), threshold, doubts)
+    return Decoded(landmarks, Heatmaps(maps.tempered.numpy(), maps.grids), threshold, doubts)
 
 
 def described(
