@@ -14,9 +14,10 @@ from LandmarkDetectionLib.errors import Cancelled, LandmarkDetectionError, NotTh
 from LandmarkDetectionLib.geometry import Frame
 from LandmarkDetectionLib.images import Image
 from LandmarkDetectionLib.inference.bundle import FORMAT, MODEL_FILE, Bundle, Calibration
-from LandmarkDetectionLib.inference.decoding import FINER, decode
+from LandmarkDetectionLib.inference.decoding import decode
 from LandmarkDetectionLib.inference.detection import Heatmaps
 from LandmarkDetectionLib.inference.detector import Detector
+from LandmarkDetectionLib.inference.finer import FINER
 from LandmarkDetectionLib.inference.networks import build_network
 from LandmarkDetectionLib.inference.region import Candidate
 from LandmarkDetectionLib.inference.session import Session
