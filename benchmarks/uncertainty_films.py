@@ -16,7 +16,7 @@ from LandmarkDetectionLib.geometry import Frame
 from LandmarkDetectionLib.heatmaps import local_expectation, log_probabilities
 from LandmarkDetectionLib.images import Image, read_image
 from LandmarkDetectionLib.inference.bundle import Bundle
-from LandmarkDetectionLib.inference.decoding import FINER
+from LandmarkDetectionLib.inference.finer import FINER
 from LandmarkDetectionLib.inference.detection import Detection
 from LandmarkDetectionLib.inference.networks import mixture
 from LandmarkDetectionLib.inference.patches import PatchPipeline
