@@ -16,8 +16,8 @@ from LandmarkDetectionLib.geometry import Frame
 from LandmarkDetectionLib.heatmaps import local_expectation, log_probabilities
 from LandmarkDetectionLib.images import Image, read_image
 from LandmarkDetectionLib.inference.bundle import Bundle
-from LandmarkDetectionLib.inference.finer import FINER
 from LandmarkDetectionLib.inference.detection import Detection
+from LandmarkDetectionLib.inference.finer import FINER
 from LandmarkDetectionLib.inference.networks import mixture
 from LandmarkDetectionLib.inference.patches import PatchPipeline
 from LandmarkDetectionLib.landmarks import LandmarkSchema
