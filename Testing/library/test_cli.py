@@ -214,7 +214,7 @@ def test_evaluate_writes_figures_and_a_report(tmp_path):
     assert set(figures["auc"]) == {"2", "4"}
     report = (out / "report.html").read_text(encoding="utf-8")
     assert report.count("data:image/png;base64,") == 10  # of errors two, certainty four, corrections two; two films
-    assert "src=\"http" not in report and "href" not in report
+    assert "src=\"http" not in report and "href=" not in report
 
 
 def test_evaluate_names_a_refused_image_and_finishes(tmp_path):

