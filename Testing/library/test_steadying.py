@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from LandmarkDetectionLib.inference.bundle import find_bundle
 from LandmarkDetectionLib.inference.steadying import steadied
+from LandmarkDetectionLib.phantoms.dataset import write_dataset
 from LandmarkDetectionLib.priors import ErrorModel, ShapePrior
+from LandmarkDetectionLib.training.calibration import recalibration
 from LandmarkDetectionLib.training.calibration.fitting import Evidence
 from LandmarkDetectionLib.training.calibration.steadying import SCATTERS, best_scatter
+from LandmarkDetectionLib.training.data.films import read_groups, read_labels
 
 COUNT = 8
 USUAL = np.zeros(COUNT)
@@ -96,3 +102,25 @@ def test_scatter_of_single_points_is_steadied_and_that_of_the_whole_is_not(prior
     assert best_scatter(single, prior) == max(SCATTERS)
     # Moved as a whole the shape is as it should be: nothing is gained, and the smallest share is kept.
     assert best_scatter(whole, prior) <= 0.25
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_joint_model_is_calibrated_on_the_points_that_it_gives(tmp_path, monkeypatch, learns):
+    write_dataset(tmp_path, 4, seed=60, size=(224, 224))
+    names, subjects = list(read_labels(tmp_path)[1]), set(read_groups(tmp_path).values())
+    shipped = find_bundle("knee-ap-radiograph")
+    assert shipped.calibration.scatter > 0
+    found = {}
+    for scatter in (0.0, 0.5):
+        monkeypatch.setattr(recalibration, "best_scatter", lambda *_, scatter=scatter: scatter)
+        unsteadied = replace(shipped, calibration=replace(shipped.calibration, scatter=0.0))
+        part = recalibration.Part(unsteadied if learns else shipped, names)
+        found[scatter] = recalibration.calibrated([part], tmp_path, learnt_from=subjects if learns else None)
+    moved = (found[0.5].evidence.found - found[0.0].evidence.found).norm(dim=-1)
+    if learns:
+        assert [result.calibration.scatter for result in found.values()] == [0.0, 0.5]
+        assert moved.mean() > 0.02
+    else:
+        # A user's films calibrate what the model says of its points; where these lie stays the model's own.
+        assert {result.calibration.scatter for result in found.values()} == {shipped.calibration.scatter}
+        assert moved.max() == 0 and found[0.5].errors is shipped.errors

@@ -19,7 +19,7 @@ from .corrected_regions import correction_scales
 from .evidence import Progress, detections, evidence, uncalibrated
 from .figures import kept_out_figures
 from .fitting import ERRONEOUS, LEVEL, Evidence, fit
-from .steadying import steadied_bundle
+from .steadying import best_scatter
 
 COLUMNS = ("column", "volume_column")
 """Kinds of models whose landmarks may lie on the wrong level."""
@@ -80,8 +80,9 @@ def calibrated(
     learns_errors = parts[0].bundle.errors is not None and learnt_from is not None
     seen = look()
     if learns_errors and kind in STEADIED:
-        steady = steadied_bundle(parts[0].bundle, seen.of(learnt_from))
-        parts = [with_points_of(steady, part) for part in parts]
+        known = seen.of(learnt_from)
+        scatter, errors = best_scatter(known, parts[0].bundle.prior), known.error_model()
+        parts = [steadied_by(part, scatter, errors) for part in parts]
         seen = look()
     elsewhere = float(np.nanmean(np.where(np.isfinite(seen.errors), seen.errors >= reach, np.nan)))
     if kind == "volume_column":
@@ -98,10 +99,10 @@ def calibrated(
     return Calibrated(calibration, errors, seen, figures, refused)
 
 
-def with_points_of(bundle: Bundle, part: Part) -> Part:
-    """A part whose points are steadied as those of another bundle."""
-    calibration = replace(part.bundle.calibration, scatter=bundle.calibration.scatter)
-    return replace(part, bundle=replace(part.bundle, calibration=calibration, errors=bundle.errors))
+def steadied_by(part: Part, scatter: float, errors: ErrorModel) -> Part:
+    """A part whose bundle steadies its points, see `Calibration.scatter`."""
+    calibration = replace(part.bundle.calibration, scatter=scatter)
+    return replace(part, bundle=replace(part.bundle, calibration=calibration, errors=errors))
 
 
 def joined(parts: Sequence[Part], data: Path, progress: Progress) -> Iterator[tuple[str, Detection]]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
-from ...inference.bundle import Bundle
 from ...inference.steadying import steadied
 from ...priors import ShapePrior
 from ..data.films import subject_folds
@@ -16,13 +13,6 @@ from .fitting import Evidence
 
 SCATTERS = (0.0, 0.25, 0.5, 1.0)
 """Shares of the errors' covariance that are tried, see `Calibration.scatter`; few, since films are few."""
-
-
-def steadied_bundle(bundle: Bundle, evidence: Evidence) -> Bundle:
-    """A bundle with the share under which films left out come out best, and the errors of its points as evidence."""
-    scatter = best_scatter(evidence, bundle.prior)
-    calibration = replace(bundle.calibration, scatter=scatter)
-    return replace(bundle, calibration=calibration, errors=evidence.error_model())
 
 
 def best_scatter(evidence: Evidence, prior: ShapePrior) -> float:
