@@ -18,7 +18,7 @@ SPLAT_VARIANCE = 1 / 6
 SMALLEST_VARIANCE = 1 / 100
 """No landmark is known to better than a tenth of a cell (standard deviation)."""
 
-_SHIFTS = 8  # steps of the mean shift; twenty move no point by a tenth of a cell more
+_SHIFTS = 20  # steps of the mean shift; after eight a point between two bumps can still be a tenth of a cell off
 
 
 def cell_to_index(cell: Tensor | float, stride: int) -> Tensor | float:
