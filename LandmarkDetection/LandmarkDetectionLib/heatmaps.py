@@ -76,7 +76,7 @@ def local_expectation(logits: Tensor, dims: int = 2, radius: float = 4.0) -> Ten
     return probabilities @ cells
 
 
-def smooth_mode(logits: Tensor, dims: int = 2, width: float = 3.0) -> Tensor:
+def smooth_mode(logits: Tensor, dims: int = 2, width: float = 4.0) -> Tensor:
     """Mode of a heatmap blurred by a Gaussian of ``width`` cells, shape ``(..., dims)`` in cells.
 
     Found from the expectation about the sharp mode by mean shift (Comaniciu and Meer 2002). Unlike that

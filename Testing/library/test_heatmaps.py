@@ -123,7 +123,7 @@ def test_the_smooth_mode_is_the_maximum_of_the_blurred_heatmap(dims):
         weights, cells = logits.flatten().softmax(0).numpy(), cell_coordinates((16,) * dims, logits).numpy()
 
         def blurred(place, weights=weights, cells=cells):
-            return -numpy.log(weights @ numpy.exp(-((cells - place) ** 2).sum(axis=1) / (2 * 3.0**2)))
+            return -numpy.log(weights @ numpy.exp(-((cells - place) ** 2).sum(axis=1) / (2 * 4.0**2)))
 
         top = scipy.optimize.minimize(blurred, mode(logits, dims).numpy(), method="BFGS", options={"gtol": 1e-8}).x
         numpy.testing.assert_allclose(smooth_mode(logits, dims), top, atol=0.02)

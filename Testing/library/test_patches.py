@@ -162,7 +162,9 @@ def test_a_film_and_its_half_give_the_same_points(detector, seed):
     half = array.reshape(440, 2, 360, 2).mean(axis=(1, 3))
     whole, small = (detector.detect(film(pixels)).landmarks for pixels in (array, half))
     assert whole.statuses == small.statuses and np.isfinite(whole.positions).all(axis=1).sum() > LANDMARKS / 2
-    np.testing.assert_allclose(2 * small.positions + 0.5, whole.positions, atol=0.5)
+    apart = np.linalg.norm(2 * small.positions + 0.5 - whole.positions, axis=1)
+    # The heatmaps of networks that learnt nothing are wide and have many bumps.
+    assert np.nanmean(apart) < 0.25 and np.nanmax(apart) < 1.0
     np.testing.assert_allclose(2 * small.expected_errors, whole.expected_errors, rtol=0.05)
     np.testing.assert_allclose(4 * small.covariances, whole.covariances, rtol=0.2, atol=0.5)
 
@@ -186,7 +188,7 @@ def test_sixteen_bits_say_what_eight_say(detector):
 
 
 def test_heatmaps_lie_where_the_landmarks_are(detector):
-    """Each heatmap has a grid of its own; its peak, taken to the film, is near the landmark decoded from it."""
+    """Each heatmap has a grid of its own; blurred, it has a maximum at the landmark decoded from it."""
     image = film(smooth_film())
     detection = detector.detect(image)
     heatmaps, landmarks = detection.heatmaps, detection.landmarks
@@ -194,8 +196,10 @@ def test_heatmaps_lie_where_the_landmarks_are(detector):
     known = np.isfinite(cells).all(axis=1)
     assert known.any()
     for row in np.flatnonzero(known):
-        peak = np.unravel_index(heatmaps.logits[row].argmax(), heatmaps.logits[row].shape)[::-1]
-        assert np.abs(cells[row] - peak).max() <= 4.5 * FINER
+        blurred = gaussian_filter(np.exp(heatmaps.logits[row]), 4 * FINER, mode="constant", truncate=6)
+        x, y = cells[row].round().astype(int)
+        about = blurred[max(y - FINER, 0) : y + FINER + 1, max(x - FINER, 0) : x + FINER + 1]
+        assert blurred[y, x] > 0.98 * about.max()
         place = image.frame.to_index(heatmaps.frame_of(row).to_physical(cells[row]))
         np.testing.assert_allclose(place, landmarks.positions[row], atol=1e-6)
 
