@@ -9,6 +9,7 @@ calibrated on the other four. All methods share the detections, so they differ o
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,11 @@ RADII = (2, 4)
 DRAWS = 1000
 """Of landmarks by chance, for what even perfect regions and confidences would seem to lack."""
 
+DIVISIONS = 5
+"""Other divisions into parts by which the shipped method is judged."""
+
+SHIPPED = "3 conformal highest density"
+
 BINS = {"bins of the paper": CHH_EDGES, "ten of equal width": "fixed", "ten of equal counts": "adaptive"}
 
 
@@ -48,7 +54,9 @@ def check_model(bundle: Bundle) -> None:
         )
 
 
-def cross_validated(looks: Looks, bar: Progress) -> tuple[np.ndarray, dict[str, Judgement], list[np.ndarray]]:
+def cross_validated(
+    looks: Looks, bar: Progress, methods: Mapping[str, Callable[[Fold], Judgement]], seed: int = SEED
+) -> tuple[np.ndarray, dict[str, Judgement], list[np.ndarray]]:
     """Rows of the films in the order in which they were judged, the judgements, and the temperatures for each film.
 
     Raises:
@@ -57,13 +65,13 @@ def cross_validated(looks: Looks, bar: Progress) -> tuple[np.ndarray, dict[str, 
     groups = looks.evidence.groups
     if len(set(groups)) < FOLDS:
         raise LandmarkDetectionError(f"Only {len(set(groups))} groups of films are left; {FOLDS} are needed at least.")
-    folds = subject_folds(groups, FOLDS, SEED)
-    rows, parts, temperatures = [], {name: [] for name in METHODS}, []
-    task = bar.add_task("folds", total=FOLDS * len(METHODS))
+    folds = subject_folds(groups, FOLDS, seed)
+    rows, parts, temperatures = [], {name: [] for name in methods}, []
+    task = bar.add_task("folds", total=FOLDS * len(methods))
     for number in range(FOLDS):
         kept_out = np.flatnonzero(folds == number)
         fold = Fold.make(looks.select(np.flatnonzero(folds != number)), looks.select(kept_out))
-        for name, method in METHODS.items():
+        for name, method in methods.items():
             parts[name].append(method(fold))
             bar.advance(task)
         rows.append(kept_out)
@@ -87,6 +95,20 @@ def figures(looks: Looks, judgement: Judgement, pixel: float) -> dict[str, float
         **{f"beyond {radius}": area_under_curve(expected, errors, radius) for radius in RADII},
         "milliseconds": np.median(judgement.milliseconds),
     }
+
+
+def by_division(looks: Looks, bar: Progress, pixel: float) -> str:
+    """How much the figures of the expected errors owe to which films happen to be in which part."""
+    divisions = []
+    for seed in range(DIVISIONS):
+        rows, judgements, _ = cross_validated(looks, bar, {SHIPPED: METHODS[SHIPPED]}, seed)
+        divisions.append(figures(looks.select(rows), judgements[SHIPPED], pixel))
+    said = []
+    for name in ("correlation", *(f"beyond {radius}" for radius in RADII)):
+        values = [figure for division in divisions if (figure := division[name]) is not None]
+        words = f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" if values else "-"
+        said.append(f"{name} {words}")
+    return f"{SHIPPED}, {DIVISIONS} other divisions: " + ", ".join(said)
 
 
 def methods_table(looks: Looks, judgements: dict[str, Judgement], pixel: float, unit: str, title: str) -> Table:
@@ -178,17 +200,18 @@ def main() -> None:
         bundle, data = find_bundle(arguments.model), read_dataset(arguments.data)
         check_model(bundle)
         cases = chosen(data.split(arguments.split), arguments.films)
+        pixel, unit = (1.0, "px") if data.spacing_mm is None else (data.spacing_mm, "mm")
         with Progress(transient=True) as bar:
             looks, refused = look_at(bundle, arguments.data, cases, data.spacing_mm, bar)
-            rows, judgements, temperatures = cross_validated(looks, bar)
+            rows, judgements, temperatures = cross_validated(looks, bar, METHODS)
+            others = by_division(looks, bar, pixel)
     except LandmarkDetectionError as error:
         raise SystemExit(str(error)) from error
     judged = looks.select(rows)
-    pixel, unit = (1.0, "px") if data.spacing_mm is None else (data.spacing_mm, "mm")
     console = Console(width=120)
     title = f"{bundle.name} {bundle.version} on {data.name}, split {arguments.split}: regions of {LEVEL:.0%}"
     console.print(methods_table(judged, judgements, pixel, unit, title))
-    console.print("\n".join(notes(bundle, judged, judgements, refused)), highlight=False)
+    console.print("\n".join([*notes(bundle, judged, judgements, refused), others]), highlight=False)
     console.print(ece_table(judged, np.concatenate(temperatures)))
 
 

@@ -18,7 +18,7 @@ SPLAT_VARIANCE = 1 / 6
 SMALLEST_VARIANCE = 1 / 100
 """No landmark is known to better than a tenth of a cell (standard deviation)."""
 
-_SHIFTS = 20  # steps of the mean shift; after eight a point between two bumps can still be a tenth of a cell off
+_SHIFTS = 20  # steps of the mean shift; after eight a point between two bumps can be a tenth of a cell off
 
 
 def cell_to_index(cell: Tensor | float, stride: int) -> Tensor | float:
@@ -76,7 +76,7 @@ def local_expectation(logits: Tensor, dims: int = 2, radius: float = 4.0) -> Ten
     return probabilities @ cells
 
 
-def smooth_mode(logits: Tensor, dims: int = 2, width: float = 4.0) -> Tensor:
+def smooth_mode(logits: Tensor, dims: int = 2, width: float = 2.0) -> Tensor:
     """Mode of a heatmap blurred by a Gaussian of ``width`` cells, shape ``(..., dims)`` in cells.
 
     Found from the expectation about the sharp mode by mean shift (Comaniciu and Meer 2002). Unlike that

@@ -50,14 +50,16 @@ def test_real_heads_are_read_within_two_millimeters(heads):
 
 def test_half_the_resolution_gives_the_same_points_and_flags(heads):
     """From 0.1 to 0.2 mm; the finer film is made from one of 0.2 mm, with noise of its own."""
-    image, _ = next(iter(heads.values()))
-    rows, columns = image.array.shape
-    fine = np.asarray(Picture.fromarray(image.array).resize((2 * columns, 2 * rows), Picture.Resampling.BICUBIC))
-    fine = fine + np.random.default_rng(0).normal(scale=6, size=fine.shape).astype(np.float32)
-    whole, half = (detector().detect(Image.from_array(pixels, name="head")) for pixels in (fine, halved(fine)))
-    apart = np.linalg.norm(2 * half.landmarks.positions + 0.5 - whole.landmarks.positions, axis=1)
-    assert apart.max() < 0.5
-    assert half.landmarks.statuses == whole.landmarks.statuses
+    apart, flags = [], []
+    for image, _ in heads.values():
+        size = tuple(2 * n for n in image.frame.size)
+        fine = np.asarray(Picture.fromarray(image.array).resize(size, Picture.Resampling.BICUBIC))
+        fine = fine + np.random.default_rng(0).normal(scale=6, size=fine.shape).astype(np.float32)
+        whole, half = (detector().detect(Image.from_array(pixels, name="head")) for pixels in (fine, halved(fine)))
+        apart.append(np.linalg.norm(2 * half.landmarks.positions + 0.5 - whole.landmarks.positions, axis=1))
+        flags.append(np.array(half.landmarks.statuses) == np.array(whole.landmarks.statuses))
+    assert np.mean(apart) < 0.2 and np.mean(np.array(apart) < 0.5) > 0.98
+    assert np.mean(flags) > 0.98
 
 
 def test_a_film_coarser_than_the_patches_gives_nearly_the_same_points(heads):

@@ -123,7 +123,7 @@ def test_the_smooth_mode_is_the_maximum_of_the_blurred_heatmap(dims):
         weights, cells = logits.flatten().softmax(0).numpy(), cell_coordinates((16,) * dims, logits).numpy()
 
         def blurred(place, weights=weights, cells=cells):
-            return -numpy.log(weights @ numpy.exp(-((cells - place) ** 2).sum(axis=1) / (2 * 4.0**2)))
+            return -numpy.log(weights @ numpy.exp(-((cells - place) ** 2).sum(axis=1) / (2 * 2.0**2)))
 
         top = scipy.optimize.minimize(blurred, mode(logits, dims).numpy(), method="BFGS", options={"gtol": 1e-8}).x
         numpy.testing.assert_allclose(smooth_mode(logits, dims), top, atol=0.02)
@@ -131,10 +131,10 @@ def test_the_smooth_mode_is_the_maximum_of_the_blurred_heatmap(dims):
 
 def test_the_smooth_mode_does_not_jump_between_two_cells():
     """Two bumps that run into each other: which cell is the most probable one changes by a hair's breadth."""
-    bumps = [gaussian((30, 20), (x, 10), (1.2, 1.2)).exp() for x in (11, 16)]
+    bumps = [gaussian((30, 20), (x, 10), (1.2, 1.2)).exp() for x in (12, 16)]
     left, right = ((share * bumps[0] + (1 - share) * bumps[1]).log() for share in (0.501, 0.499))
-    assert torch.dist(mode(left), mode(right)) > 2
-    assert torch.dist(local_expectation(left), local_expectation(right)) > 0.2
+    assert torch.dist(mode(left), mode(right)) > 3
+    assert torch.dist(local_expectation(left), local_expectation(right)) > 1
     assert torch.dist(smooth_mode(left), smooth_mode(right)) < 0.1
 
 
