@@ -1,15 +1,17 @@
 """Does the drawn bone help to find wrong landmarks? Expected errors alone, and with what the segmentation says.
 
-    python benchmarks/contour_flags.py DATA [--val]
+    python benchmarks/contour_flags.py DATA TRAINING [--val]
 
-DATA is the data set ``knee_xray``. Of the networks of the model ``knee-ap-radiograph`` each speaks for the films of
-``train`` that it has not learnt from. Everything is fitted on four fifths of the subjects and judged on the fifth that
-is left, five times. With ``--val`` the split ``val`` is judged by what all of ``train`` says.
+DATA is the data set ``knee_xray``, TRAINING the output folder of the recipe ``knee-ap-radiograph``, whose teachers
+speak for the films of ``train`` that they have not learnt from. Everything is fitted on four fifths of the subjects and
+judged on the fifth that is left, five times. With ``--val`` the split ``val`` is judged by what all of ``train`` says.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +19,16 @@ import numpy as np
 import torch
 from LandmarkDetectionLib.images import read_image
 from LandmarkDetectionLib.inference.bone_model import BoneModel, find_bone_model
-from LandmarkDetectionLib.inference.bundle import find_bundle
+from LandmarkDetectionLib.inference.bundle import Bundle, find_bundle
 from LandmarkDetectionLib.inference.detection import Detection
 from LandmarkDetectionLib.inference.segmentation import edge_distances, segment
 from LandmarkDetectionLib.training.anatomy.publishing import contour_limits
+from LandmarkDetectionLib.training.calibration.bundle_writing import halve
 from LandmarkDetectionLib.training.calibration.evidence import detections, evidence, uncalibrated, with_members
 from LandmarkDetectionLib.training.calibration.figures import FOLDS, SEED, judged
 from LandmarkDetectionLib.training.calibration.fitting import ERRONEOUS, Evidence, fit
 from LandmarkDetectionLib.training.data.films import read_groups, read_labels, subject_folds
-from LandmarkDetectionLib.training.joint.export import student_file
+from LandmarkDetectionLib.training.joint.export import teacher_file
 from LandmarkDetectionLib.training.joint.model import FilmModel
 from LandmarkDetectionLib.training.recipe import load_recipe
 from LandmarkDetectionLib.uncertainty.review import area_under_curve
@@ -82,13 +85,16 @@ def look(found: dict[str, Detection], data: Path, model: BoneModel, learnt: Evid
     return Films(seen, expected, {key: np.array(values) for key, values in rows.items()}, truth, np.array(seen.groups))
 
 
-def out_of_fold(data: Path) -> dict[str, dict[str, Detection]]:
-    """Detections by split: of ``train`` by the student that has not seen the film, of ``val`` by the model itself."""
-    model = FilmModel(load_recipe(MODEL), data, out=data)  # makes nothing
-    bundle, found = uncalibrated(find_bundle(MODEL)), {"train": {}}
-    for fold in range(model.recipe.folds):
-        names = [name for name, own in zip(model.films.names, model.folds, strict=True) if own == fold]
-        found["train"] |= detections(with_members(bundle, landmarks=[student_file(fold)]), data, names)
+def out_of_fold(data: Path, training: Path, folder: Path) -> dict[str, dict[str, Detection]]:
+    """Detections by split: of ``train`` by the teacher that has not seen the film, of ``val`` by the model itself."""
+    teachers = FilmModel(load_recipe(MODEL), data, training)
+    shutil.copytree(find_bundle(MODEL).folder, folder, dirs_exist_ok=True)
+    for fold in range(teachers.recipe.folds):
+        halve(teachers.trained_teacher(fold), folder / teacher_file(fold))
+    bundle, found = uncalibrated(Bundle.load(folder)), {"train": {}}
+    for fold in range(teachers.recipe.folds):
+        names = [name for name, own in zip(teachers.films.names, teachers.folds, strict=True) if own == fold]
+        found["train"] |= detections(with_members(bundle, landmarks=[teacher_file(fold)]), data, names)
     splits = read_labels(data)[1]
     found["val"] = dict(detections(bundle, data, [name for name, split in splits.items() if split == "val"]))
     return found
@@ -203,11 +209,13 @@ def report(console: Console, split: str, films: Films, values: dict, flags: dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
+    parser.add_argument("training", type=Path)
     parser.add_argument("--val", action="store_true", help="judge the split val, too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     console, model = Console(width=110), find_bone_model("knee-ap")
-    found = out_of_fold(arguments.data)
+    with tempfile.TemporaryDirectory() as folder:
+        found = out_of_fold(arguments.data, arguments.training, Path(folder))
     train = look(found["train"], arguments.data, model)
     report(console, "train, cross-validated", train, *cross_validated(train))
     if arguments.val:

@@ -35,8 +35,8 @@ WIDENINGS = (1.0, 1.25, 1.5, 1.75, 2.0)
 CEILINGS = (1.5, 2.0, 2.5)
 """Multiples of the mean expected radial error that are tried as its ceiling.
 
-Higher ones, or none, make the errors of skulls no likelier (by less than 0.001 a point, cross-validated), and leave the flattest
-heatmaps, which say least, as they are.
+Higher ones, or none, make the errors of skulls likelier by less than 0.001 a point, cross-validated, and leave the
+flattest heatmaps, which say least, as they are.
 """
 
 POOLED = 300.0

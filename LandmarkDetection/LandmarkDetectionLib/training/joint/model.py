@@ -1,7 +1,7 @@
 """The pipeline of a film model: teachers, labels for unlabelled films, students, the region stage.
 
-Teacher and student of a fold learn without its subjects, so that they can be judged on them; together the students know
-all films of the split ``train``. No step sees a film of another split.
+A teacher is trained without the subjects of its fold, so that it can be judged on them; a student learns from all films
+of the split ``train``. No step sees a film of another split.
 """
 
 from __future__ import annotations
@@ -130,12 +130,14 @@ class FilmModel(Model):
     def teacher(self, fold: int) -> float:
         """Train a fold's network on labelled films alone."""
         torch.manual_seed(self.recipe.seed + fold)
-        return self.landmark_training("teacher", fold, self.landmark_network(), [(self.films, 1.0)])
+        sources = [(self.films_without(fold), 1.0)]
+        kept_out = self.films.select(self.folds == fold)
+        return self.landmark_training("teacher", fold, self.landmark_network(), sources, kept_out)
 
     def student(self, fold: int) -> float:
         """Go on from a teacher with labelled films, known shapes, films that all teachers label, and phantoms.
 
-        The labels that teachers give owe something to the films of all folds, of which they show other subjects.
+        Nothing is kept out, so a student has no figure of its own; those of the teachers stand for it.
         """
         shares = self.recipe["landmarks"]["shares"]
         sources = [
@@ -144,12 +146,11 @@ class FilmModel(Model):
             (self.consensus, shares["unlabelled"]),
             (self.phantom_crops, shares["phantoms"]),
         ]
-        return self.landmark_training("student", fold, self.trained_teacher(fold), sources)
+        return self.landmark_training("student", fold, self.trained_teacher(fold), sources, None)
 
-    def without(self, fold: int, films: Films) -> Films:
-        """The films whose subjects the networks of a fold may see; whose the nameless films are, nobody knows."""
-        hidden = self.subjects_of(fold)
-        return films.select([subject not in hidden for subject in films.subjects])
+    def films_without(self, fold: int) -> Films:
+        """Labelled films of the other folds."""
+        return self.films.select(self.folds != fold)
 
     def found_by(self, teacher: nn.Module, films: Films) -> Tensor:
         """Landmarks of films as a teacher sees them."""
@@ -195,14 +196,15 @@ class FilmModel(Model):
         return films.with_points(points).select((misfit < self.recipe["landmarks"]["misfit"]).tolist())
 
     def landmark_training(
-        self, step: str, fold: int, network: nn.Module, sources: list[tuple[Films, float]]
+        self, step: str, fold: int, network: nn.Module, sources: list[tuple[Films, float]], kept_out: Films | None
     ) -> float:
-        """Train one landmark network without a fold; returns the mean error on the labelled films in it."""
+        """Train one landmark network; returns the mean error on the films that were kept out."""
         schedule = Schedule(**self.recipe["landmarks"][step])
-        shapes = self.shapes.without_subjects(self.subjects_of(fold)).shapes
+        hidden = self.subjects_of(fold) if kept_out is not None else ()
+        shapes = self.shapes.without_subjects(hidden).shapes
         objective = LandmarkLikelihood(
-            sources=[(self.without(fold, films), share) for films, share in sources],
-            kept_out=self.films.select(self.folds == fold),
+            sources=sources,
+            kept_out=kept_out,
             shapes=torch.tensor(shapes, dtype=torch.float32),
             geometry=self.geometry if step == "teacher" else self.student_geometry,
             batch=schedule.batch,
