@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from LandmarkDetectionLib.evaluation.dataset import Case
 from LandmarkDetectionLib.geometry import Frame
-from LandmarkDetectionLib.heatmaps import log_probabilities, smooth_mode
+from LandmarkDetectionLib.heatmaps import local_expectation, log_probabilities
 from LandmarkDetectionLib.images import Image, read_image
 from LandmarkDetectionLib.inference.bundle import Bundle
 from LandmarkDetectionLib.inference.detection import Detection
@@ -95,7 +95,7 @@ class Looker:
             grids = tuple(window.resampled(size=heatmaps.shape[:0:-1]) for window in windows)
             detection = self.pipeline.describe(image, candidate, heatmaps, grids)
         with self.clock("members"):
-            points = torch.stack([smooth_mode(own) for own in maps])
+            points = torch.stack([local_expectation(own) for own in maps])
             self.scatter["members"].append(FINER**2 * scatter(points.double().numpy()))
         with self.clock("dropout"):
             self.scatter["dropout"].append(FINER**2 * scatter(self.dropped(features)))
@@ -121,7 +121,7 @@ class Looker:
         head, own, points = self.pipeline.landmarks.members[0].head, torch.arange(len(features)), []
         for _ in range(PASSES):
             logits = head(functional.dropout2d(features, DROPOUT, training=True))
-            points.append(smooth_mode(logits[own, own]))
+            points.append(local_expectation(logits[own, own]))
         return torch.stack(points).double().numpy()
 
     def other_views(self, image: Image, points: np.ndarray) -> np.ndarray:
@@ -173,7 +173,7 @@ def flipped(
 
 def index_points(frame: Frame, heatmaps: Tensor, grids: Sequence[Frame]) -> np.ndarray:
     """Decoded points (n, 2) in index units of a film."""
-    cells = smooth_mode(heatmaps).double().numpy()
+    cells = local_expectation(heatmaps).double().numpy()
     return frame.to_index(np.stack([grid.to_physical(cell) for grid, cell in zip(grids, cells, strict=True)]))
 
 

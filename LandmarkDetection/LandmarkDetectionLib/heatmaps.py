@@ -18,8 +18,6 @@ SPLAT_VARIANCE = 1 / 6
 SMALLEST_VARIANCE = 1 / 100
 """No landmark is known to better than a tenth of a cell (standard deviation)."""
 
-_SHIFTS = 20  # steps of the mean shift; after eight a point between two bumps can be a tenth of a cell off
-
 
 def cell_to_index(cell: Tensor | float, stride: int) -> Tensor | float:
     """Index coordinate in the image of a (fractional) heatmap cell."""
@@ -74,22 +72,6 @@ def local_expectation(logits: Tensor, dims: int = 2, radius: float = 4.0) -> Ten
     near = ((cells - mode(logits, dims)[..., None, :]).abs() <= radius).all(dim=-1)
     probabilities = torch.softmax(logits.flatten(-dims).masked_fill(~near, -torch.inf), dim=-1)
     return probabilities @ cells
-
-
-def smooth_mode(logits: Tensor, dims: int = 2, width: float = 2.0) -> Tensor:
-    """Mode of a heatmap blurred by a Gaussian of ``width`` cells, shape ``(..., dims)`` in cells.
-
-    Found from the expectation about the sharp mode by mean shift (Comaniciu and Meer 2002). Unlike that
-    expectation it does not jump with the borders of its window where two cells are nearly equally likely, as a change
-    of the film's resolution can make them.
-    """
-    cells = cell_coordinates(grid_size(logits, dims), logits)
-    flat = log_probabilities(logits, dims).flatten(-dims)
-    found = local_expectation(logits, dims)
-    for _ in range(_SHIFTS):
-        near = (cells - found[..., None, :]).square().sum(dim=-1) / (2 * width**2)
-        found = torch.softmax(flat - near, dim=-1) @ cells
-    return found
 
 
 def covariance(logits: Tensor, point: Tensor, dims: int = 2, temperature: Tensor | float = 1.0) -> Tensor:

@@ -6,13 +6,11 @@ import math
 
 import numpy
 import pytest
-import scipy.optimize
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from LandmarkDetectionLib.heatmaps import (
     RELATIVE_FLOOR,
-    cell_coordinates,
     cell_to_index,
     covariance,
     expected_radial_error,
@@ -21,7 +19,6 @@ from LandmarkDetectionLib.heatmaps import (
     log_probabilities,
     mode,
     normalised_soft_argmax,
-    smooth_mode,
     soft_argmax,
     spatial_cross_entropy,
     splat,
@@ -99,8 +96,7 @@ def test_a_temperature_moves_neither_mode_nor_decoded_point():
         cooled = log_probabilities(logits, temperature=temperature)
         assert torch.equal(mode(cooled), mode(logits))
         # What was divided by the temperature decodes to the same point once it is multiplied back.
-        for decoded in (local_expectation, smooth_mode):
-            torch.testing.assert_close(decoded(cooled * temperature), decoded(logits))
+        torch.testing.assert_close(local_expectation(cooled * temperature), local_expectation(logits))
     spread = [covariance(logits, mode(logits), temperature=t).diagonal(dim1=-2, dim2=-1).sum(-1) for t in (0.5, 2.0)]
     assert not torch.allclose(spread[0], spread[1])
 
@@ -109,33 +105,7 @@ def test_decoding_ignores_what_is_far_from_the_mode():
     logits = gaussian((40, 30), (10, 12), (1, 1))
     logits[25, 35] = -0.5
     assert torch.dist(local_expectation(logits), torch.tensor([10.0, 12.0], dtype=torch.float64)) < 1e-6
-    assert torch.dist(smooth_mode(logits), torch.tensor([10.0, 12.0], dtype=torch.float64)) < 1e-3
     assert torch.dist(soft_argmax(logits), torch.tensor([10.0, 12.0], dtype=torch.float64)) > 1
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-def test_the_smooth_mode_is_the_maximum_of_the_blurred_heatmap(dims):
-    """SciPy climbs the heatmap, blurred as a function of the place, from the most probable cell."""
-    generator = torch.Generator().manual_seed(dims)
-    for _ in range(5):
-        peak = 6 + 4 * torch.rand(dims, generator=generator)
-        logits = gaussian((16,) * dims, peak.tolist(), (2.0,) * dims) + torch.rand((16,) * dims, generator=generator)
-        weights, cells = logits.flatten().softmax(0).numpy(), cell_coordinates((16,) * dims, logits).numpy()
-
-        def blurred(place, weights=weights, cells=cells):
-            return -numpy.log(weights @ numpy.exp(-((cells - place) ** 2).sum(axis=1) / (2 * 2.0**2)))
-
-        top = scipy.optimize.minimize(blurred, mode(logits, dims).numpy(), method="BFGS", options={"gtol": 1e-8}).x
-        numpy.testing.assert_allclose(smooth_mode(logits, dims), top, atol=0.02)
-
-
-def test_the_smooth_mode_does_not_jump_between_two_cells():
-    """Two bumps that run into each other: which cell is the most probable one changes by a hair's breadth."""
-    bumps = [gaussian((30, 20), (x, 10), (1.2, 1.2)).exp() for x in (12, 16)]
-    left, right = ((share * bumps[0] + (1 - share) * bumps[1]).log() for share in (0.501, 0.499))
-    assert torch.dist(mode(left), mode(right)) > 3
-    assert torch.dist(local_expectation(left), local_expectation(right)) > 1
-    assert torch.dist(smooth_mode(left), smooth_mode(right)) < 0.1
 
 
 def test_covariance_of_a_known_gaussian():

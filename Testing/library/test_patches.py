@@ -161,20 +161,10 @@ def test_a_film_and_its_half_give_the_same_points(detector, seed):
     array = smooth_film((720, 880), seed=seed, width=16.0)
     half = array.reshape(440, 2, 360, 2).mean(axis=(1, 3))
     whole, small = (detector.detect(film(pixels)).landmarks for pixels in (array, half))
-    same = on_the_same_bump(np.linalg.norm(2 * small.positions + 0.5 - whole.positions, axis=1))
-    np.testing.assert_allclose(2 * small.expected_errors[same], whole.expected_errors[same], rtol=0.05)
-    np.testing.assert_allclose(4 * small.covariances[same], whole.covariances[same], rtol=0.2, atol=0.5)
-
-
-def on_the_same_bump(apart: np.ndarray) -> np.ndarray:
-    """Landmarks less than half a pixel apart: more than three quarters of those in the film.
-
-    The heatmaps of networks that learnt nothing have many bumps, of which two may be equally high.
-    """
-    known = np.isfinite(apart)
-    same = known & (np.nan_to_num(apart) < 0.5)
-    assert known.sum() > LANDMARKS / 2 and same.sum() > 0.75 * known.sum()
-    return same
+    assert whole.statuses == small.statuses and np.isfinite(whole.positions).all(axis=1).sum() > LANDMARKS / 2
+    np.testing.assert_allclose(2 * small.positions + 0.5, whole.positions, atol=0.5)
+    np.testing.assert_allclose(2 * small.expected_errors, whole.expected_errors, rtol=0.05)
+    np.testing.assert_allclose(4 * small.covariances, whole.covariances, rtol=0.2, atol=0.5)
 
 
 def test_pixels_that_are_not_square_are_measured_in_millimeters(detector):
@@ -183,8 +173,10 @@ def test_pixels_that_are_not_square_are_measured_in_millimeters(detector):
     square = Image(array, Frame.film((360, 440), 0.5, "given"), "square.png")
     oblong = Image(flat, Frame.film((360, 220), (0.5, 1.0), "given"), "oblong.png")
     found, other = (detector.detect(image).landmarks for image in (square, oblong))
-    same = on_the_same_bump(np.linalg.norm(other.positions * [1, 2] + [0, 0.5] - found.positions, axis=1))
-    np.testing.assert_allclose(other.expected_errors_mm()[same], found.expected_errors_mm()[same], rtol=0.02)
+    apart = np.abs(other.positions * [1, 2] + [0, 0.5] - found.positions)
+    known = np.isfinite(apart).all(axis=1)
+    assert known.sum() > LANDMARKS / 2 and apart[known].max() < 0.5
+    np.testing.assert_allclose(other.expected_errors_mm(), found.expected_errors_mm(), rtol=0.02)
 
 
 def test_sixteen_bits_say_what_eight_say(detector):
@@ -194,7 +186,7 @@ def test_sixteen_bits_say_what_eight_say(detector):
 
 
 def test_heatmaps_lie_where_the_landmarks_are(detector):
-    """Each heatmap has a grid of its own; blurred, it has a maximum at the landmark decoded from it."""
+    """Each heatmap has a grid of its own; its peak, taken to the film, is near the landmark decoded from it."""
     image = film(smooth_film())
     detection = detector.detect(image)
     heatmaps, landmarks = detection.heatmaps, detection.landmarks
@@ -202,10 +194,8 @@ def test_heatmaps_lie_where_the_landmarks_are(detector):
     known = np.isfinite(cells).all(axis=1)
     assert known.any()
     for row in np.flatnonzero(known):
-        blurred = gaussian_filter(np.exp(heatmaps.logits[row]), 2 * FINER, mode="constant", truncate=6)
-        x, y = cells[row].round().astype(int)
-        about = blurred[max(y - FINER, 0) : y + FINER + 1, max(x - FINER, 0) : x + FINER + 1]
-        assert blurred[y, x] > 0.98 * about.max()
+        peak = np.unravel_index(heatmaps.logits[row].argmax(), heatmaps.logits[row].shape)[::-1]
+        assert np.abs(cells[row] - peak).max() <= 4.5 * FINER
         place = image.frame.to_index(heatmaps.frame_of(row).to_physical(cells[row]))
         np.testing.assert_allclose(place, landmarks.positions[row], atol=1e-6)
 

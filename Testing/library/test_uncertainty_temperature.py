@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from LandmarkDetectionLib.heatmaps import mode, smooth_mode, spatial_cross_entropy
+from LandmarkDetectionLib.heatmaps import local_expectation, mode, spatial_cross_entropy
 from LandmarkDetectionLib.uncertainty.temperature import FEWEST, fit_temperatures
 
 TRUE = torch.tensor([0.4, 1.0, 2.5, 6.0], dtype=torch.float64)
@@ -46,12 +46,12 @@ def test_it_is_the_minimum_of_the_likelihood():
 def test_neither_the_mode_nor_the_decoded_point_moves_and_nothing_is_learnt():
     logits, truth = drawn(images=30)
     logits.requires_grad_(True)
-    before, points = logits.detach().clone(), smooth_mode(logits.detach())
+    before, points = logits.detach().clone(), local_expectation(logits.detach())
     found = fit_temperatures(logits, truth)
     assert not found.requires_grad and logits.grad is None
     assert torch.equal(logits.detach(), before)
     assert torch.equal(mode(before / found[:, None, None]), mode(before))
-    assert torch.equal(smooth_mode(logits.detach()), points)
+    assert torch.equal(local_expectation(logits.detach()), points)
 
 
 def test_few_and_no_truths_take_the_temperature_of_all():

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..heatmaps import cell_to_index, covariance, expected_radial_error, log_probabilities, smooth_mode
+from ..heatmaps import cell_to_index, covariance, expected_radial_error, local_expectation, log_probabilities
 from ..preprocessing.intensity import normalise
 from ..preprocessing.oriented import oriented_crops, vertebra_pose
 from .chain import Chain
@@ -62,7 +62,7 @@ class CornerStage:
         for _ in range(_LOOKS):
             matrix, centre = vertebra_pose(found, plan.extent, plan.size[0])
             heatmaps = self.heatmaps(oriented_crops(self.film, matrix, centre, plan.size))
-            cells = smooth_mode(heatmaps)
+            cells = local_expectation(heatmaps)
             found = (cell_to_index(cells, self.ensemble.stride) - middle) @ matrix + centre
         turn = self.ensemble.stride * matrix.double()
         spread = covariance(heatmaps, cells).double()

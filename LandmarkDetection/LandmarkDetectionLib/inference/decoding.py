@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import Frame
-from ..heatmaps import local_expectation, smooth_mode
+from ..heatmaps import local_expectation
 from ..images import Image
 from ..landmarks import LandmarkSet
 from ..priors import ErrorModel, ShapePrior
@@ -61,10 +61,9 @@ def decode(
     prior, errors = oriented_prior(bundle, image.frame, side), oriented_errors(bundle, side)
     absent = np.zeros(len(heatmaps), dtype=bool) if absent is None else np.asarray(absent, dtype=bool)
     heatmaps = torch.where(torch.from_numpy(absent).view(-1, *[1] * dims), 0.0, heatmaps)
-    if dims == 2:
-        cells = smooth_mode(heatmaps)
-    else:
-        heatmaps, cells, grids = near_modes(heatmaps, local_expectation(heatmaps, dims), grids)
+    cells = local_expectation(heatmaps, dims)
+    if dims == 3:
+        heatmaps, cells, grids = near_modes(heatmaps, cells, grids)
     maps, spacing = FineMaps.of(heatmaps, grids, image.frame, calibration), image.frame.spacing
     seen = np.where(absent[:, None], np.nan, maps.positions(cells.double().numpy()))
     expected = np.asarray(calibration.error_scale) * maps.radii(seen)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import SideError
 from ..geometry import Frame
-from ..heatmaps import log_probabilities, smooth_mode
+from ..heatmaps import local_expectation, log_probabilities
 from ..images import Image
 from ..preprocessing.crop import centroid_size, crop_about
 from ..preprocessing.intensity import normalise
@@ -99,7 +99,7 @@ class JointPipeline:
         """
         stage = self.landmarks
         first, window = self.look(image, chosen.side, chosen.points, stage.members[:1], cancelled)
-        points = physical_points(smooth_mode(first), stage.stride, window)
+        points = physical_points(local_expectation(first), stage.stride, window)
         heatmaps, window = self.look(image, chosen.side, points, stage.members, cancelled)
         return heatmaps, window.resampled(size=heatmaps.shape[:0:-1])
 

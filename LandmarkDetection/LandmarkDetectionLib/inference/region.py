@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import Frame
-from ..heatmaps import cell_to_index, log_probabilities, smooth_mode
+from ..heatmaps import cell_to_index, local_expectation, log_probabilities
 from ..images import Image
 from ..preprocessing.crop import centroid_size, crop_about, whole_film
 from ..preprocessing.intensity import normalise
@@ -81,7 +81,7 @@ class RegionStage:
             members.append(self.ensemble.logits(member, inputs))
         presence = torch.stack([logits[:, -1].flatten(1).amax(dim=1) for logits in members]).mean(dim=0)
         heatmaps = mixture([log_probabilities(logits[:, :-1]) for logits in members])
-        cells = smooth_mode(heatmaps)
+        cells = local_expectation(heatmaps)
         return {
             side: Candidate(side, physical_points(cells[row], self.ensemble.stride, window), float(presence[row]))
             for row, (side, window) in enumerate(windows.items())

@@ -2,7 +2,7 @@
 
 Guo et al. (2017), one temperature for each landmark as in Contour-Hugging Heatmaps. Everything else stays as it is: the
 logits come from a network in evaluation, nothing is passed back to it, and neither the most probable cell nor the
-decoded point (`heatmaps.smooth_mode` of the logits themselves) depends on a temperature.
+decoded point (`heatmaps.local_expectation` of the logits themselves) depends on a temperature.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...heatmaps import cell_to_index, index_to_cell, smooth_mode, spatial_cross_entropy
+from ...heatmaps import cell_to_index, index_to_cell, local_expectation, spatial_cross_entropy
 from ...networks.vertebra_maps import CORNERS
 from ...preprocessing.oriented import oriented_crops, vertebra_pose
 from ..data.appearance import normalise_batch, uniform, vary_appearance
@@ -96,7 +96,7 @@ class VertebraLikelihood:
             quads = points[0].unflatten(0, (-1, CORNERS))
             near = jittered(quads, self.geometry, generator)
             crops, _, matrix, centre = look(image, near, quads, self.geometry)
-            cells = smooth_mode(network(normalise_batch(crops)).float())
+            cells = local_expectation(network(normalise_batch(crops)).float())
             middle = (torch.tensor(self.geometry.size) - 1) / 2
             found = (cell_to_index(cells, self.stride) - middle) @ matrix + centre
             errors.append((found - quads).norm(dim=-1).mean())

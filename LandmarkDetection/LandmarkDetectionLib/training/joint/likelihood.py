@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...heatmaps import cell_to_index, index_to_cell, log_probabilities, smooth_mode, spatial_cross_entropy
+from ...heatmaps import cell_to_index, index_to_cell, local_expectation, log_probabilities, spatial_cross_entropy
 from ...preprocessing.oriented import pixel_grid, sample_at
 from ..data.appearance import normalise_batch
 from ..data.crops import CropGeometry, centroid_size, training_batch
@@ -88,7 +88,7 @@ def predict_points(
     crops, step, centre = upright_crops(images, near, geometry)
     logits = network(crops).float()
     middle = (torch.tensor(geometry.size) - 1) / 2
-    points = (cell_to_index(smooth_mode(logits), stride) - middle) * step + centre
+    points = (cell_to_index(local_expectation(logits), stride) - middle) * step + centre
     return points, log_probabilities(logits).flatten(2).amax(-1).mean(-1)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...heatmaps import cell_to_index, index_to_cell, smooth_mode, spatial_cross_entropy
+from ...heatmaps import cell_to_index, index_to_cell, local_expectation, spatial_cross_entropy
 from ..data.appearance import normalise_batch
 from ..data.films import Films
 from .wide_films import WideGeometry, finished, knee_films, other_films, shafts
@@ -88,6 +88,6 @@ class RegionObjective:
             here, mirrored = presence_logits(logits).chunk(2)
             right = presence > 0
             wrong.append((here > mirrored) != right)
-            found = cell_to_index(smooth_mode(logits[: len(rows), :-1]), self.stride)
+            found = cell_to_index(local_expectation(logits[: len(rows), :-1]), self.stride)
             errors.append((found - landmarks).norm(dim=-1)[right].flatten())
         return float(torch.cat(wrong).float().mean() + torch.cat(errors).median() / self.geometry.size)

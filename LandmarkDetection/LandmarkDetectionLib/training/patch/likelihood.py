@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...heatmaps import cell_to_index, index_to_cell, smooth_mode, spatial_cross_entropy
+from ...heatmaps import cell_to_index, index_to_cell, local_expectation, spatial_cross_entropy
 from ...preprocessing.patches import patches, reduced
 from ..data.appearance import normalise_batch, uniform, vary_appearance
 from ..data.crops import centroid_size, rotation_scale
@@ -115,4 +115,4 @@ def find_in_patches(
     logits = network(normalised_views(views)).float()
     own = logits[torch.arange(len(near)), torch.arange(len(near))]
     middle = (torch.tensor(geometry.size) - 1) / 2
-    return (cell_to_index(smooth_mode(own), stride) - middle) * step + near
+    return (cell_to_index(local_expectation(own), stride) - middle) * step + near
