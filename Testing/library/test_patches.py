@@ -173,10 +173,12 @@ def test_pixels_that_are_not_square_are_measured_in_millimeters(detector):
     square = Image(array, Frame.film((360, 440), 0.5, "given"), "square.png")
     oblong = Image(flat, Frame.film((360, 220), (0.5, 1.0), "given"), "oblong.png")
     found, other = (detector.detect(image).landmarks for image in (square, oblong))
-    apart = np.abs(other.positions * [1, 2] + [0, 0.5] - found.positions)
-    known = np.isfinite(apart).all(axis=1)
-    assert known.sum() > LANDMARKS / 2 and apart[known].max() < 0.5
-    np.testing.assert_allclose(other.expected_errors_mm(), found.expected_errors_mm(), rtol=0.02)
+    apart = np.linalg.norm(other.positions * [1, 2] + [0, 0.5] - found.positions, axis=1)
+    known = np.isfinite(apart)
+    # The heatmaps of networks that learnt nothing have many bumps, of which two may be equally high.
+    same = known & (np.nan_to_num(apart) < 0.5)
+    assert known.sum() > LANDMARKS / 2 and same.sum() > 0.75 * known.sum()
+    np.testing.assert_allclose(other.expected_errors_mm()[same], found.expected_errors_mm()[same], rtol=0.02)
 
 
 def test_sixteen_bits_say_what_eight_say(detector):
@@ -186,7 +188,7 @@ def test_sixteen_bits_say_what_eight_say(detector):
 
 
 def test_heatmaps_lie_where_the_landmarks_are(detector):
-    """Each heatmap has a grid of its own; its peak, taken to the film, is near the landmark decoded from it."""
+    """Each heatmap has a grid of its own; a peak of it, taken to the film, is near the landmark decoded from it."""
     image = film(smooth_film())
     detection = detector.detect(image)
     heatmaps, landmarks = detection.heatmaps, detection.landmarks
@@ -194,8 +196,9 @@ def test_heatmaps_lie_where_the_landmarks_are(detector):
     known = np.isfinite(cells).all(axis=1)
     assert known.any()
     for row in np.flatnonzero(known):
-        peak = np.unravel_index(heatmaps.logits[row].argmax(), heatmaps.logits[row].shape)[::-1]
-        assert np.abs(cells[row] - peak).max() <= 4.5 * FINER
+        logits = heatmaps.logits[row]
+        x, y = (slice(max(0, round(c - 4.5 * FINER)), round(c + 4.5 * FINER) + 1) for c in cells[row])
+        assert logits[y, x].max() > logits.max() - 0.1, "as high as the highest, which may be another one"
         place = image.frame.to_index(heatmaps.frame_of(row).to_physical(cells[row]))
         np.testing.assert_allclose(place, landmarks.positions[row], atol=1e-6)
 

@@ -15,7 +15,7 @@ from ..images import Image
 from ..preprocessing.crop import centroid_size, crop_about
 from ..preprocessing.intensity import normalise
 from ..preprocessing.patches import AFAR, patches, reduced
-from ..preprocessing.resample import sample
+from ..preprocessing.pyramid import sample_halves
 from .bundle import Bundle
 from .decoding import decode, described
 from .detection import Detection
@@ -24,6 +24,8 @@ from .joint import Progress, sigmoid
 from .networks import Ensemble, mixture, stop_if
 from .orientation import HALF, MIRRORED, OVER, SIDEWAYS
 from .region import Candidate, RegionStage
+
+_COARSEST = 2 / 3  # pixel of a film's half against that of a patch
 
 
 class PatchPipeline:
@@ -91,7 +93,7 @@ class PatchPipeline:
         pixel = self.landmarks.plan.extent * centroid_size(points) / size[0]
         # One pixel of the view from afar more, so that its outermost ones are means of as many pixels as the others.
         film = film_about(image.frame, points, pixel, AFAR * (max(size) / 2 + 1))
-        gray = torch.from_numpy(sample(image, film))[None, None]
+        gray = torch.from_numpy(sample_halves(image, film, _COARSEST))[None, None]
         places = film.to_index(points)
         centres = torch.from_numpy(places.astype(np.float32))[:, None]
         views = patches(gray, reduced(gray), torch.eye(2).expand(len(places), 2, 2), centres, size)

@@ -20,11 +20,13 @@ from ..heatmaps import cell_to_index, local_expectation, log_probabilities
 from ..images import Image
 from ..preprocessing.crop import centroid_size, crop_about, whole_film
 from ..preprocessing.intensity import normalise
-from ..preprocessing.resample import sample
+from ..preprocessing.pyramid import sample_halves
 from .networks import Ensemble, mixture, stop_if
 
 Side = Literal["left", "right"]
 SIDES: tuple[Side, Side] = ("right", "left")
+
+_COARSEST = 1 / 3  # pixel of a film's half against that of a window: films that are less fine are seen as they are
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class RegionStage:
         self, image: Image, windows: dict[Side | None, Frame], cancelled: Callable[[], bool]
     ) -> dict[Side | None, Candidate]:
         """What the networks say of one window for each hypothesis."""
-        inputs = np.stack([normalise(sample(image, window), self.plan.percentiles) for window in windows.values()])
+        views = [sample_halves(image, window, _COARSEST) for window in windows.values()]
+        inputs = np.stack([normalise(view, self.plan.percentiles) for view in views])
         members = []
         for member in self.ensemble.members:
             stop_if(cancelled)
