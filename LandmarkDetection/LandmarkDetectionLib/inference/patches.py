@@ -26,6 +26,7 @@ from .orientation import HALF, MIRRORED, OVER, SIDEWAYS
 from .region import Candidate, RegionStage
 
 _COARSEST = 2 / 3  # pixel of a film's half against that of a patch
+_COARSEST_FIRST = 1 / 3  # the same in the first look: less fine films are seen as they are
 
 
 class PatchPipeline:
@@ -33,7 +34,7 @@ class PatchPipeline:
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.bundle = bundle
-        self.region = RegionStage(Ensemble(bundle, bundle.stages["region"], device), None)
+        self.region = RegionStage(Ensemble(bundle, bundle.stages["region"], device), None, _COARSEST_FIRST)
         self.landmarks = Ensemble(bundle, bundle.stages["landmarks"], device)
 
     def detect(

@@ -26,8 +26,6 @@ from .networks import Ensemble, mixture, stop_if
 Side = Literal["left", "right"]
 SIDES: tuple[Side, Side] = ("right", "left")
 
-_COARSEST = 1 / 3  # pixel of a film's half against that of a window: films that are less fine are seen as they are
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -49,12 +47,14 @@ class RegionStage:
     Args:
         ensemble: networks from a window to coarse heatmaps and, last, a map of presence.
         mirrored_side: side that the networks see mirrored; None where the anatomy has no sides.
+        coarsest: see `sample_halves`; with 0 films are sampled as they are, which takes less time.
     """
 
-    def __init__(self, ensemble: Ensemble, mirrored_side: Side | None) -> None:
+    def __init__(self, ensemble: Ensemble, mirrored_side: Side | None, coarsest: float = 0.0) -> None:
         self.ensemble = ensemble
         self.plan = ensemble.plan
         self.mirrored_side = mirrored_side
+        self.coarsest = coarsest
 
     def mirrored(self, side: Side | None) -> bool:
         """Whether the networks see the film mirrored under a hypothesis."""
@@ -76,7 +76,7 @@ class RegionStage:
         self, image: Image, windows: dict[Side | None, Frame], cancelled: Callable[[], bool]
     ) -> dict[Side | None, Candidate]:
         """What the networks say of one window for each hypothesis."""
-        views = [sample_halves(image, window, _COARSEST) for window in windows.values()]
+        views = [sample_halves(image, window, self.coarsest) for window in windows.values()]
         inputs = np.stack([normalise(view, self.plan.percentiles) for view in views])
         members = []
         for member in self.ensemble.members:
