@@ -40,10 +40,15 @@ def enlarged(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(large) + rng.normal(scale=NOISE * np.ptp(array), size=(2 * rows, 2 * columns)).astype(np.float32)
 
 
-def halved(array: np.ndarray) -> np.ndarray:
-    """Means of two by two pixels by Pillow; an odd row or column is left out."""
+def even(array: np.ndarray) -> np.ndarray:
+    """A film without the odd row or column that its half does not show, float32."""
     rows, columns = (n // 2 * 2 for n in array.shape)
-    return np.asarray(Picture.fromarray(np.ascontiguousarray(array[:rows, :columns], dtype=np.float32)).reduce(2))
+    return np.ascontiguousarray(array[:rows, :columns], dtype=np.float32)
+
+
+def halved(array: np.ndarray) -> np.ndarray:
+    """Means of two by two pixels by Pillow."""
+    return np.asarray(Picture.fromarray(array).reduce(2))
 
 
 def detected(detector: Detector, array: np.ndarray, name: str) -> Detection | None:
@@ -69,7 +74,7 @@ def measure(model: str, data: Path, most: int, enlarge: bool, table: Table, prog
     moves, flags, once = [], [], 0
     images = films(data, folder, split, most)[0]
     for image in progress.track(images, description=bundle.name):
-        array = enlarged(image.array, rng) if enlarge else image.array.astype(np.float32)
+        array = enlarged(image.array, rng) if enlarge else even(image.array)
         whole, half = (detected(detector, pixels, image.name) for pixels in (array, halved(array)))
         if whole is None or half is None:
             once += (whole is None) != (half is None)

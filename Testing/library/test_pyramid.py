@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from LandmarkDetectionLib.geometry import Frame
 from LandmarkDetectionLib.images import Image
-from LandmarkDetectionLib.preprocessing.pyramid import halved, sample_halves
+from LandmarkDetectionLib.preprocessing.pyramid import coarse, halved, sample_halves
 from LandmarkDetectionLib.preprocessing.resample import sample
 from PIL import Image as Picture
 
@@ -46,3 +46,18 @@ def test_a_film_that_is_coarse_enough_is_sampled_as_it_is():
     image = film((64, 48))
     frame = image.frame.resampled(spacing=0.2)
     np.testing.assert_array_equal(sample_halves(image, frame, 2 / 3), sample(image, frame))
+
+
+@pytest.mark.parametrize("size", [(2048, 1200), (1026, 771), (4100, 300)])
+def test_a_film_and_its_half_are_coarse_alike(size):
+    image = film(size)
+    first = coarse(image)
+    assert 512 <= max(first.frame.size) <= 1024
+    second = coarse(halved(image))
+    assert second.frame == first.frame
+    np.testing.assert_array_equal(second.array, first.array)
+
+
+def test_a_small_film_is_coarse_enough():
+    image = film((1024, 200))
+    assert coarse(image) is image

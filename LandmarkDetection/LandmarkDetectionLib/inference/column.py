@@ -16,7 +16,7 @@ from ..networks.hints import hint_maps
 from ..preprocessing.crop import centroid_size, crop_about
 from ..preprocessing.foreground import foreground_box
 from ..preprocessing.intensity import normalise
-from ..preprocessing.resample import sample
+from ..preprocessing.pyramid import CLOSE_LOOK, FIRST_LOOK, coarse, sample_halves
 from .bundle import Bundle
 from .chain import Chain, ChainWeights, Told, completed, gained, level_doubt, link
 from .corners import CornerStage, refined
@@ -205,10 +205,11 @@ class ColumnPipeline:
 
     def whole(self, image: Image) -> Frame:
         """A window that holds the whole foreground."""
-        start, extent = foreground_box(image.array)
+        film = coarse(image)
+        start, extent = foreground_box(film.array)
         size = np.asarray(self.column.plan.size)
-        centre = image.frame.to_physical(np.asarray(start) + (np.asarray(extent) - 1) / 2)
-        pixel = float((np.asarray(extent) * image.frame.spacing / size).max())
+        centre = film.frame.to_physical(np.asarray(start) + (np.asarray(extent) - 1) / 2)
+        pixel = float((np.asarray(extent) * film.frame.spacing / size).max())
         return crop_about(image.frame, centre, pixel * size[0], tuple(size))
 
     def about(self, found: Reading, image: Image) -> Frame | None:
@@ -235,7 +236,7 @@ class ColumnPipeline:
 
     def look(self, image: Image, window: Frame, members: list, cancelled: Callable[[], bool]) -> Look:
         """What the members keep of a window."""
-        inputs = normalise(sample(image, window), self.column.plan.percentiles)[None]
+        inputs = normalise(sample_halves(image, window, FIRST_LOOK), self.column.plan.percentiles)[None]
         encoded = []
         for member in members:
             stop_if(cancelled)
@@ -245,7 +246,7 @@ class ColumnPipeline:
     def with_corners(self, image: Image, look: Look) -> Look:
         """The window once more, fine enough for the corners."""
         fine = look.window.resampled(size=tuple(round(_FINE * n) for n in look.window.size))
-        return replace(look, corners=CornerStage(self.vertebra, sample(image, fine)), fine=fine)
+        return replace(look, corners=CornerStage(self.vertebra, sample_halves(image, fine, CLOSE_LOOK)), fine=fine)
 
     def read(
         self, look: Look, hints: Mapping[int, np.ndarray], start: LandmarkSet | None, image: Image
@@ -255,7 +256,7 @@ class ColumnPipeline:
         stride = self.column.stride
         grid = look.window.resampled(size=tuple(n // stride for n in look.window.size))
         cells = {row: grid.to_index(frame.to_physical(place)) for row, place in hints.items()}
-        corners = grid.to_index(frame.to_physical(np.array([[0.0, 0.0], np.asarray(frame.size) - 1.0])))
+        corners = grid.to_index(frame.to_physical(np.array([[-0.5, -0.5], np.asarray(frame.size) - 0.5])))
         key = (len(look.encoded), *((row, place.tobytes()) for row, place in sorted(cells.items())))
         # Beyond the film its edge goes on, and vertebrae in it with it.
         vertebrae = look.found(key, lambda: find_vertebrae(self.hinted_maps(look, cells, grid)).within(*corners))

@@ -15,7 +15,7 @@ from ..heatmaps import local_expectation, log_probabilities
 from ..images import Image
 from ..preprocessing.crop import centroid_size, crop_about
 from ..preprocessing.intensity import normalise
-from ..preprocessing.resample import sample
+from ..preprocessing.pyramid import CLOSE_LOOK, sample_halves
 from .bundle import Bundle
 from .decoding import decode, described
 from .detection import Detection
@@ -110,7 +110,7 @@ class JointPipeline:
         plan = self.landmarks.plan
         width = plan.extent * centroid_size(points)
         window = crop_about(image.frame, points.mean(axis=0), width, plan.size, side == self.bundle.mirrored_side)
-        inputs = normalise(sample(image, window), plan.percentiles)
+        inputs = normalise(sample_halves(image, window, CLOSE_LOOK), plan.percentiles)
         heatmaps = []
         for member in members:
             stop_if(cancelled)

@@ -15,7 +15,7 @@ from ..images import Image
 from ..preprocessing.crop import centroid_size, crop_about
 from ..preprocessing.intensity import normalise
 from ..preprocessing.patches import AFAR, patches, reduced
-from ..preprocessing.pyramid import sample_halves
+from ..preprocessing.pyramid import CLOSE_LOOK, sample_halves
 from .bundle import Bundle
 from .decoding import decode, described
 from .detection import Detection
@@ -25,16 +25,13 @@ from .networks import Ensemble, mixture, stop_if
 from .orientation import HALF, MIRRORED, OVER, SIDEWAYS
 from .region import Candidate, RegionStage
 
-_COARSEST = 2 / 3  # pixel of a film's half against that of a patch
-_COARSEST_FIRST = 1 / 3  # the same in the first look: less fine films are seen as they are
-
 
 class PatchPipeline:
     """The stages of a bundle of kind ``patch`` on one device."""
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.bundle = bundle
-        self.region = RegionStage(Ensemble(bundle, bundle.stages["region"], device), None, _COARSEST_FIRST)
+        self.region = RegionStage(Ensemble(bundle, bundle.stages["region"], device), None)
         self.landmarks = Ensemble(bundle, bundle.stages["landmarks"], device)
 
     def detect(
@@ -94,7 +91,7 @@ class PatchPipeline:
         pixel = self.landmarks.plan.extent * centroid_size(points) / size[0]
         # One pixel of the view from afar more, so that its outermost ones are means of as many pixels as the others.
         film = film_about(image.frame, points, pixel, AFAR * (max(size) / 2 + 1))
-        gray = torch.from_numpy(sample_halves(image, film, _COARSEST))[None, None]
+        gray = torch.from_numpy(sample_halves(image, film, CLOSE_LOOK))[None, None]
         places = film.to_index(points)
         centres = torch.from_numpy(places.astype(np.float32))[:, None]
         views = patches(gray, reduced(gray), torch.eye(2).expand(len(places), 2, 2), centres, size)

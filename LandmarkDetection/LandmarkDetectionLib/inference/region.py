@@ -20,7 +20,7 @@ from ..heatmaps import cell_to_index, local_expectation, log_probabilities
 from ..images import Image
 from ..preprocessing.crop import centroid_size, crop_about, whole_film
 from ..preprocessing.intensity import normalise
-from ..preprocessing.pyramid import sample_halves
+from ..preprocessing.pyramid import FIRST_LOOK, coarse, sample_halves
 from .networks import Ensemble, mixture, stop_if
 
 Side = Literal["left", "right"]
@@ -47,14 +47,12 @@ class RegionStage:
     Args:
         ensemble: networks from a window to coarse heatmaps and, last, a map of presence.
         mirrored_side: side that the networks see mirrored; None where the anatomy has no sides.
-        coarsest: see `sample_halves`; with 0 films are sampled as they are, which takes less time.
     """
 
-    def __init__(self, ensemble: Ensemble, mirrored_side: Side | None, coarsest: float = 0.0) -> None:
+    def __init__(self, ensemble: Ensemble, mirrored_side: Side | None) -> None:
         self.ensemble = ensemble
         self.plan = ensemble.plan
         self.mirrored_side = mirrored_side
-        self.coarsest = coarsest
 
     def mirrored(self, side: Side | None) -> bool:
         """Whether the networks see the film mirrored under a hypothesis."""
@@ -62,7 +60,8 @@ class RegionStage:
 
     def candidates(self, image: Image, cancelled: Callable[[], bool]) -> dict[Side | None, Candidate]:
         """One candidate for each side of the body, or a single one, of the side None."""
-        whole = whole_film(image.array, image.frame, self.plan.size, self.plan.crop)
+        film = coarse(image)
+        whole = whole_film(film.array, film.frame, self.plan.size, self.plan.crop)
         sides = (None,) if self.mirrored_side is None else SIDES
         windows = {side: whole.flipped(0) if self.mirrored(side) else whole for side in sides}
         found = self.look(image, windows, cancelled)
@@ -76,7 +75,7 @@ class RegionStage:
         self, image: Image, windows: dict[Side | None, Frame], cancelled: Callable[[], bool]
     ) -> dict[Side | None, Candidate]:
         """What the networks say of one window for each hypothesis."""
-        views = [sample_halves(image, window, self.coarsest) for window in windows.values()]
+        views = [sample_halves(image, window, FIRST_LOOK) for window in windows.values()]
         inputs = np.stack([normalise(view, self.plan.percentiles) for view in views])
         members = []
         for member in self.ensemble.members:
