@@ -61,3 +61,10 @@ def test_a_film_and_its_half_are_coarse_alike(size):
 def test_a_small_film_is_coarse_enough():
     image = film((1024, 200))
     assert coarse(image) is image
+
+
+def test_a_narrow_film_is_not_halved_away():
+    image = film((40, 9000))
+    assert coarse(image) is image
+    frame = image.frame.resampled(size=(4, 90))
+    np.testing.assert_allclose(sample_halves(image, frame, 1.0), sample(image, frame), atol=300)

@@ -18,6 +18,7 @@ CLOSE_LOOK = 1.5
 spines kept out of training 14.5 px before and after, skulls 5.37 px."""
 
 _LONGEST = 1024  # pixels of a film's half from which windows are laid
+_SHORTEST = 64  # pixels of a side that is halved: a narrow film is not halved away
 
 _halves: WeakKeyDictionary[Image, Image] = WeakKeyDictionary()
 
@@ -47,9 +48,14 @@ def sample_halves(image: Image, frame: Frame, coarsest: float) -> np.ndarray:
     A film and its half so come to the same values, and to the same landmarks: the mean of two by two pixels is what a
     detector with pixels twice as large measures. The axes of ``frame`` are those of the film.
     """
-    while (finer := 2 * image.frame.spacing <= coarsest * frame.spacing).any():
+    while (finer := _halvable(image, coarsest * frame.spacing)).any():
         image = _half(image) if finer.all() else halved(image, tuple(np.where(finer, 2, 1).tolist()))
     return sample(image, frame)
+
+
+def _halvable(image: Image, pixel: np.ndarray) -> np.ndarray:
+    """(2,) whether a film is long enough to be halved along each axis, and its half not coarser than ``pixel`` (2,)."""
+    return (2 * image.frame.spacing <= pixel) & (np.asarray(image.frame.size) >= _SHORTEST)
 
 
 def coarse(image: Image) -> Image:
@@ -57,6 +63,6 @@ def coarse(image: Image) -> Image:
 
     A film and its half so get the same window, also where a row of pixels too many makes the film a little longer.
     """
-    while max(image.frame.size) > _LONGEST:
+    while max(image.frame.size) > _LONGEST and min(image.frame.size) >= _SHORTEST:
         image = _half(image)
     return image
