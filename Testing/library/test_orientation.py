@@ -78,6 +78,12 @@ def test_turned_knees_are_refused_with_the_way_back(knees):
     expect(knees, np.rot90(pixels, -1), "degrees counterclockwise")
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_side_of_phantoms_is_read(knees, side):
+    films = [make_knee(SEED + seed, side) for seed in range(10, 16)]
+    assert [knees.detect(film.image()).side for film in films] == [side] * len(films)
+
+
 def test_a_turned_spine_is_refused_with_the_way_back(spines):
     pixels = make_spine(SEED).pixels
     upright = spines.detect(Image.from_array(pixels))

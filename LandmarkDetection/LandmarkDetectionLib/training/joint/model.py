@@ -236,8 +236,9 @@ class FilmModel(Model):
         chosen = subject_folds(films.subjects, stage["folds"], self.recipe.seed)
         torch.manual_seed(self.recipe.seed)
         network = self.region_network()
+        known = films if fold is None else films.select(chosen != fold)
         objective = RegionObjective(
-            films=films if fold is None else films.select(chosen != fold),
+            films=join([known, self.phantom_crops]),
             wide=self.phantom_wide,
             others=self.other_anatomy,
             kept_out=films.select(chosen == (fold or 0)),
