@@ -11,9 +11,10 @@ export QT_QPA_PLATFORM ?= offscreen
 demo: $(INSTALLED)
 	$(BIN)/python Testing/demo.py
 
+# Two processes of one thread each: small networks and scenes gain little from a second thread.
 test: $(INSTALLED)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py
