@@ -4,8 +4,8 @@
 
 The folder holds the data sets of `out_of_place.py`; the films are those of a model's own split for reporting. Half the
 resolution is the mean of two by two pixels. With ``--enlarge`` each film is made twice as large before, with noise of
-its own: so finely a scanner would give it, and its half is about as fine as the film that the data set has. Where a
-model halves fine films itself (skulls), both are then the same by construction, but for films at the limit.
+its own: so finely a scanner would give it, and its half is about as fine as the film that the data set has. Films that
+are fine enough are halved before a network sees them, and are then the same by construction.
 """
 
 from __future__ import annotations

@@ -13,10 +13,9 @@ from ..geometry import Frame
 from ..images import Image
 from ..landmarks import LandmarkSet
 from ..networks.hints import hint_maps
-from ..preprocessing.crop import centroid_size, crop_about
-from ..preprocessing.foreground import foreground_box
+from ..preprocessing.crop import centroid_size, crop_about, whole_film
 from ..preprocessing.intensity import normalise
-from ..preprocessing.pyramid import CLOSE_LOOK, FIRST_LOOK, coarse, sample_halves
+from ..preprocessing.pyramid import CLOSE_LOOK, FIRST_LOOK, sample_halves
 from .bundle import Bundle
 from .chain import Chain, ChainWeights, Told, completed, gained, level_doubt, link
 from .corners import CornerStage, refined
@@ -205,12 +204,7 @@ class ColumnPipeline:
 
     def whole(self, image: Image) -> Frame:
         """A window that holds the whole foreground."""
-        film = coarse(image)
-        start, extent = foreground_box(film.array)
-        size = np.asarray(self.column.plan.size)
-        centre = film.frame.to_physical(np.asarray(start) + (np.asarray(extent) - 1) / 2)
-        pixel = float((np.asarray(extent) * film.frame.spacing / size).max())
-        return crop_about(image.frame, centre, pixel * size[0], tuple(size))
+        return whole_film(image, self.column.plan.size, "foreground")
 
     def about(self, found: Reading, image: Image) -> Frame | None:
         """A window of the usual size about the vertebrae that were seen; the prior tells how long the column is.

@@ -20,7 +20,7 @@ from ..heatmaps import cell_to_index, local_expectation, log_probabilities
 from ..images import Image
 from ..preprocessing.crop import centroid_size, crop_about, whole_film
 from ..preprocessing.intensity import normalise
-from ..preprocessing.pyramid import FIRST_LOOK, coarse, sample_halves
+from ..preprocessing.pyramid import FIRST_LOOK, sample_halves
 from .networks import Ensemble, mixture, stop_if
 
 Side = Literal["left", "right"]
@@ -60,8 +60,7 @@ class RegionStage:
 
     def candidates(self, image: Image, cancelled: Callable[[], bool]) -> dict[Side | None, Candidate]:
         """One candidate for each side of the body, or a single one, of the side None."""
-        film = coarse(image)
-        whole = whole_film(film.array, film.frame, self.plan.size, self.plan.crop)
+        whole = whole_film(image, self.plan.size, self.plan.crop)
         sides = (None,) if self.mirrored_side is None else SIDES
         windows = {side: whole.flipped(0) if self.mirrored(side) else whole for side in sides}
         found = self.look(image, windows, cancelled)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..geometry import Frame
+from ..images import Image
 from .foreground import foreground_box
+from .pyramid import coarse
 
 
 def centroid_size(points: np.ndarray) -> float:
@@ -34,9 +36,11 @@ def crop_about(
     return window.flipped(0) if mirrored else window
 
 
-def whole_film(array: np.ndarray, frame: Frame, size: Sequence[int], crop: str, mirrored: bool = False) -> Frame:
-    """A window that holds the foreground (``crop="foreground"``) or all of the image."""
-    start, extent = foreground_box(array) if crop == "foreground" else ((0,) * frame.dims, frame.size)
+def whole_film(image: Image, size: Sequence[int], crop: str, mirrored: bool = False) -> Frame:
+    """A window that holds the foreground (``crop="foreground"``) or all of a film; that of its half is the same."""
+    film = coarse(image)
+    frame = film.frame
+    start, extent = foreground_box(film.array) if crop == "foreground" else ((0,) * frame.dims, frame.size)
     centre = frame.to_physical(np.asarray(start) + (np.asarray(extent) - 1) / 2)
     width = float((np.asarray(extent) * frame.spacing * (size[0] / np.asarray(size))).max())
     return crop_about(frame, centre, width, size, mirrored)

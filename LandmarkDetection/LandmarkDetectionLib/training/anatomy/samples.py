@@ -118,9 +118,7 @@ def nameless_films(folder: Path, side_model: str) -> list[UnlabelledFilm]:
 def side_seen(image: Image, region: RegionStage) -> str:
     """The side of the body under which the region stage is surer of a knee."""
     plan = region.plan
-    windows = {
-        side: whole_film(image.array, image.frame, plan.size, plan.crop, region.mirrored(side)) for side in SIDES
-    }
+    windows = {side: whole_film(image, plan.size, plan.crop, region.mirrored(side)) for side in SIDES}
     return max(region.look(image, windows, lambda: False).values(), key=lambda found: found.presence).side
 
 

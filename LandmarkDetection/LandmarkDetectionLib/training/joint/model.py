@@ -229,7 +229,7 @@ class FilmModel(Model):
         )
 
     def region(self, fold: int | None) -> float:
-        """Train the region stage without the named films of a fold, or on all (None)."""
+        """Train the region stage on phantoms and the named films without those of a fold, or with all (None)."""
         stage = self.recipe["region"]
         films = self.named_with_landmarks
         schedule = Schedule(**stage["schedule"])
